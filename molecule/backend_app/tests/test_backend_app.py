@@ -1,0 +1,116 @@
+"""The application in its container: what it answers, how much at once, with which rights, and how it is replaced."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import requests
+from scenario import Scenario, wait_until
+
+CONVERGE = "molecule/backend_app/converge.yml"
+AT_ONCE = 100
+
+
+@pytest.fixture
+def url(scenario: Scenario) -> str:
+    return f"http://{scenario.addresses['backend-app-1']}:8081"
+
+
+@pytest.fixture
+def host(scenario: Scenario) -> Any:
+    return scenario.host("backend-app-1")
+
+
+def container(host: Any) -> dict[str, Any]:
+    """Return what the engine knows of the container."""
+    found: dict[str, Any] = json.loads(host.check_output("docker inspect backend_app"))[0]
+    return found
+
+
+def metric(url: str, name: str) -> float:
+    """Return a metric without labels."""
+    lines = requests.get(f"{url}/metrics", timeout=5).text.splitlines()
+    return float(next(line.split()[1] for line in lines if line.startswith(f"{name} ")))
+
+
+def test_answers_carry_name_and_version(url: str, host: Any) -> None:
+    answer = requests.get(f"{url}/", timeout=5)
+    assert answer.headers["X-Backend"] == answer.json()["host"] == "somebody"
+    assert answer.headers["X-App-Version"] == container(host)["Config"]["Image"].rpartition(":")[2]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_answer(url: str, path: str) -> None:
+    assert requests.get(url + path, timeout=5).status_code == 200
+
+
+def test_limits_are_settings(url: str) -> None:
+    assert requests.get(f"{url}/factorial/20", timeout=5).json()["factorial"] == "2432902008176640000"
+    refused = requests.get(f"{url}/factorial/21", timeout=5)
+    assert (refused.status_code, refused.json()["error"]) == (400, "n must be a whole number from 0 to 20.")
+    refused = requests.get(f"{url}/sleep/10.5/x", timeout=5)
+    assert (refused.status_code, refused.json()["error"]) == (400, "seconds must be a number from 0 to 10.")
+
+
+def test_a_hundred_slow_requests_run_at_once(url: str) -> None:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        pending = [pool.submit(requests.get, f"{url}/sleep/10/x", timeout=60) for _ in range(AT_ONCE)]
+        # Not a matter of time: a server with fewer workers than that never reaches the number. The request that asks
+        # for the metric counts itself.
+        wait_until(
+            lambda: metric(url, "backend_app_requests_running") > AT_ONCE, f"{AT_ONCE} requests run at once", seconds=20
+        )
+        assert [request.result().status_code for request in pending] == [200] * AT_ONCE
+
+
+def test_metrics_add_up_over_all_workers(url: str) -> None:
+    def requests_counted() -> float:
+        series = 'backend_app_requests_total{endpoint="/factorial/<n>",method="GET",status="200"}'
+        lines = requests.get(f"{url}/metrics", timeout=5).text.splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(series))
+
+    before = requests_counted()
+    for _ in range(30):
+        # A connection each, so that both workers get some.
+        requests.get(f"{url}/factorial/3", timeout=5)
+    assert {requests_counted() - before for _ in range(10)} == {30.0}
+
+
+def test_container_has_no_rights_to_spare(host: Any) -> None:
+    found = container(host)
+    assert found["HostConfig"]["ReadonlyRootfs"] is True
+    assert [right.lower() for right in found["HostConfig"]["CapDrop"]] == ["all"]
+    assert found["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
+    status = host.check_output("docker exec backend_app cat /proc/1/status")
+    assert "Uid:\t10001\t10001" in status
+    assert "CapEff:\t0000000000000000" in status
+    assert host.run("docker exec backend_app touch /opt/app/x").rc != 0
+
+
+def test_container_reports_its_health(host: Any) -> None:
+    wait_until(lambda: container(host)["State"]["Health"]["Status"] == "healthy", "the container is healthy")
+
+
+def test_container_stops_gracefully(url: str, host: Any) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(requests.get, f"{url}/sleep/3/finished", timeout=30)
+        wait_until(lambda: metric(url, "backend_app_requests_running") > 1, "the slow request runs")
+        host.check_output("docker stop backend_app")
+        assert running.result().json()["answer"] == "finished"
+    assert container(host)["State"]["ExitCode"] == 0
+    host.check_output("docker start backend_app")
+    wait_until(lambda: host.run("curl --fail --silent %s/readyz", url).rc == 0, "the application is ready again")
+
+
+def test_changed_version_is_another_image(scenario: Scenario, url: str, host: Any) -> None:
+    before = container(host)
+    run = scenario.play(CONVERGE, "-e", "backend_app_version=9.9.9")
+    assert run.returncode == 0, run.stdout
+    assert requests.get(f"{url}/", timeout=5).headers["X-App-Version"].startswith("9.9.9-")
+    assert container(host)["Id"] != before["Id"]
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert container(host)["Config"]["Image"] == before["Config"]["Image"]

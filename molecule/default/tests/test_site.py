@@ -1,0 +1,138 @@
+"""The whole site, from outside: what a client of the balancer sees, and what a second run does."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import requests
+import yaml
+from scenario import Scenario, recap, wait_until
+
+BACKENDS = ("backend-1", "backend-2", "backend-3")
+
+
+def get(scenario: Scenario, path: str) -> requests.Response:
+    """Ask the site on a connection of its own."""
+    return requests.get(f"http://{scenario.addresses['balancer']}{path}", timeout=15)
+
+
+def states(scenario: Scenario) -> dict[str, str]:
+    """Return each backend's state as HAProxy sees it, such as ``{"backend-1": "UP"}``."""
+    url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
+    rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
+
+
+def shares(scenario: Scenario, count: int) -> Counter[str]:
+    """Count who answers ``count`` requests; every one must be answered."""
+    answers = [get(scenario, "/") for _ in range(count)]
+    assert [answer.status_code for answer in answers] == [200] * count
+    return Counter(answer.headers["X-Backend"] for answer in answers)
+
+
+def processes(scenario: Scenario) -> dict[str, str]:
+    """Return what must survive a second run: container ids with their start, the PIDs of HAProxy and engines."""
+    found = {"haproxy": scenario.host("balancer").check_output("systemctl show haproxy --property=MainPID")}
+    for name in BACKENDS:
+        host = scenario.host(name)
+        found[name] = host.check_output("docker inspect backend_app --format '{{.Id}} {{.State.StartedAt}}'")
+        found[f"{name} engine"] = host.check_output("systemctl show docker --property=MainPID")
+    return found
+
+
+def test_requests_reach_all_backends_evenly(scenario: Scenario) -> None:
+    assert shares(scenario, 60) == dict.fromkeys(BACKENDS, 20)
+
+
+@pytest.mark.parametrize(("path", "wanted"), [("/factorial/5", "120"), ("/sleep/0/hello", "hello"), ("/", "evenkeel")])
+def test_application_answers_through_the_balancer(scenario: Scenario, path: str, wanted: str) -> None:
+    answer = get(scenario, path)
+    assert answer.status_code == 200
+    assert wanted in answer.text
+    assert answer.json()["host"] in BACKENDS
+    assert answer.json()["date"]
+
+
+@pytest.mark.parametrize("path", ["/factorial/-1", "/factorial/10000000", "/factorial/x", "/sleep/99999/x"])
+def test_out_of_range_numbers_are_refused_with_a_sentence(scenario: Scenario, path: str) -> None:
+    answer = get(scenario, path)
+    assert answer.status_code == 400
+    assert answer.json()["error"].endswith(".")
+
+
+def test_header_names_keep_their_case(scenario: Scenario) -> None:
+    output = scenario.host("balancer").check_output(
+        "curl --silent --include http://%s/", scenario.addresses["balancer"]
+    )
+    assert "\nX-Backend: backend-" in output.replace("\r", "")
+    assert "\nX-App-Version: 1.0.0-" in output.replace("\r", "")
+
+
+def test_backends_listen_on_their_own_address_only(scenario: Scenario) -> None:
+    for name in BACKENDS:
+        listening = scenario.host(name).check_output("ss -Hltn 'sport = :80'").split("\n")
+        assert [line.split()[3] for line in listening] == [f"{scenario.addresses[name]}:80"]
+
+
+def test_second_run_touches_nothing(scenario: Scenario) -> None:
+    before = processes(scenario)
+    run = scenario.play("site.yml")
+    assert run.returncode == 0, run.stdout
+    assert {name: counters["changed"] for name, counters in recap(run.stdout).items()} == dict.fromkeys(
+        ("balancer", *BACKENDS), 0
+    )
+    assert processes(scenario) == before
+
+
+def test_stopped_backend_is_taken_out_and_comes_back(scenario: Scenario) -> None:
+    victim = scenario.host("backend-2")
+    assert states(scenario)["backend-2"] == "UP"
+    victim.check_output("docker stop backend_app")
+    wait_until(lambda: states(scenario)["backend-2"] == "DOWN", "backend-2 is DOWN at the balancer")
+    assert shares(scenario, 20) == {"backend-1": 10, "backend-3": 10}
+    victim.check_output("docker start backend_app")
+    wait_until(lambda: states(scenario)["backend-2"] == "UP", "backend-2 is UP again")
+    assert shares(scenario, 30) == dict.fromkeys(BACKENDS, 10)
+
+
+def test_limit_to_the_balancer_keeps_all_backends(scenario: Scenario) -> None:
+    run = scenario.play("site.yml", "--limit", "balancer")
+    assert run.returncode == 0, run.stdout
+    assert recap(run.stdout)["balancer"]["changed"] == 0
+    assert set(states(scenario)) == set(BACKENDS)
+
+
+def test_backend_removed_from_the_inventory_leaves_the_balancer(scenario: Scenario, tmp_path: Path) -> None:
+    inventory = yaml.safe_load(scenario.inventory.read_text())
+    del inventory["all"]["children"]["backends"]["hosts"]["backend-3"]
+    smaller = tmp_path / "hosts.yml"
+    smaller.write_text(yaml.safe_dump(inventory))
+    pid = processes(scenario)["haproxy"]
+    try:
+        run = scenario.play("site.yml", "--limit", "balancer", inventory=smaller)
+        assert run.returncode == 0, run.stdout
+        assert set(states(scenario)) == {"backend-1", "backend-2"}
+    finally:
+        run = scenario.play("site.yml", "--limit", "balancer")
+    assert run.returncode == 0, run.stdout
+    assert set(states(scenario)) == set(BACKENDS)
+    assert processes(scenario)["haproxy"] == pid, "HAProxy was restarted, not reloaded"
+
+
+def test_unreachable_backend_does_not_stop_the_others(scenario: Scenario, tmp_path: Path) -> None:
+    inventory = yaml.safe_load(scenario.inventory.read_text())
+    # A loopback port where nothing listens.
+    inventory["all"]["children"]["backends"]["hosts"]["backend-1"]["ansible_port"] = 9
+    broken = tmp_path / "hosts.yml"
+    broken.write_text(yaml.safe_dump(inventory))
+    run = scenario.play("site.yml", inventory=broken)
+    counters = recap(run.stdout)
+    assert run.returncode == 4, run.stdout
+    assert counters["backend-1"]["unreachable"] == 1
+    assert all(
+        counters[name]["failed"] == counters[name]["unreachable"] == 0 for name in counters if name != "backend-1"
+    )
+    assert counters["balancer"]["changed"] == 0, "the balancer lost the unreachable backend"

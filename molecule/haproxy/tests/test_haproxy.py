@@ -1,0 +1,136 @@
+"""HAProxy before two small servers that the tests start and stop."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from scenario import Scenario, wait_until
+
+CONVERGE = "molecule/haproxy/converge.yml"
+SERVERS = {"first": 9001, "second": 9002}
+
+
+@pytest.fixture
+def host(scenario: Scenario) -> Any:
+    return scenario.host("haproxy-1")
+
+
+@pytest.fixture
+def address(scenario: Scenario) -> str:
+    return scenario.addresses["haproxy-1"]
+
+
+@pytest.fixture(autouse=True)
+def servers(host: Any, address: str) -> Iterator[None]:
+    """Run both servers for one test: web servers with a file `readyz` and a file `name`."""
+    for name in SERVERS:
+        host.check_output("mkdir -p /srv/%s && touch /srv/%s/readyz && echo %s >/srv/%s/name", name, name, name, name)
+        start(host, name)
+    wait_until(lambda: set(states(address).values()) == {"UP"}, "both servers are UP")
+    yield
+    for name in SERVERS:
+        host.run("systemctl stop server-%s", name)
+
+
+def start(host: Any, name: str) -> None:
+    """Start one server, unless it runs."""
+    command = "systemctl is-active --quiet server-%s || systemd-run --unit=server-%s --working-directory=/srv/%s "
+    host.check_output(command + "python3 -m http.server %s", name, name, name, str(SERVERS[name]))
+
+
+def states(address: str) -> dict[str, str]:
+    """Return each server's state as HAProxy sees it."""
+    rows = csv.DictReader(
+        requests.get(f"http://{address}:8404/stats;csv", timeout=5).text.removeprefix("# ").splitlines()
+    )
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
+
+
+def who(address: str, count: int) -> Counter[str]:
+    """Count who answers ``count`` requests; every one must be answered."""
+    answers = [requests.get(f"http://{address}:8080/name", timeout=5) for _ in range(count)]
+    assert [answer.status_code for answer in answers] == [200] * count
+    return Counter(answer.text.strip() for answer in answers)
+
+
+def main_pid(host: Any) -> str:
+    return str(host.check_output("systemctl show haproxy --property=MainPID"))
+
+
+def test_requests_are_spread_evenly(address: str) -> None:
+    assert who(address, 20) == {"first": 10, "second": 10}
+
+
+def test_dead_server_is_taken_out_and_comes_back(host: Any, address: str) -> None:
+    host.check_output("systemctl stop server-first")
+    wait_until(lambda: states(address)["first"] == "DOWN", "the dead server is DOWN")
+    assert who(address, 10) == {"second": 10}
+    start(host, "first")
+    wait_until(lambda: states(address)["first"] == "UP", "the server is UP again")
+    assert who(address, 10) == {"first": 5, "second": 5}
+
+
+def test_server_that_is_not_ready_gets_no_requests(host: Any, address: str) -> None:
+    # Its port is open and it answers: only readiness says no.
+    host.check_output("rm /srv/second/readyz")
+    wait_until(lambda: states(address)["second"] == "DOWN", "the server that is not ready is DOWN")
+    assert who(address, 10) == {"first": 10}
+
+
+def test_request_to_a_server_just_gone_is_answered_by_the_other(host: Any, address: str) -> None:
+    # At once, while the balancer may still believe in the dead server.
+    host.check_output("systemctl stop server-first")
+    assert who(address, 10)["second"] == 10
+
+
+def test_exporter_and_statistics_listen_on_the_private_address(host: Any, address: str) -> None:
+    assert "haproxy_server_status" in requests.get(f"http://{address}:8404/metrics", timeout=5).text
+    assert "Statistics Report" in requests.get(f"http://{address}:8404/stats", timeout=5).text
+    listening = host.check_output("ss -Hltn 'sport = :8404'").split("\n")
+    assert [line.split()[3] for line in listening] == [f"{address}:8404"]
+
+
+def test_runtime_socket_answers_operators_only(host: Any) -> None:
+    socket = host.file("/run/haproxy/admin.sock")
+    assert socket.is_socket
+    assert (socket.user, socket.group, socket.mode) == ("root", "haproxy", 0o660)
+
+
+def test_changed_setting_is_reloaded_not_restarted(scenario: Scenario, host: Any, address: str) -> None:
+    pid = main_pid(host)
+    run = scenario.play(CONVERGE, "-e", "haproxy_timeout_queue=7s")
+    assert run.returncode == 0, run.stdout
+    assert "timeout queue 7s" in host.file("/etc/haproxy/haproxy.cfg").content_string
+    assert main_pid(host) == pid
+    assert sum(who(address, 10).values()) == 10
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+
+
+def test_bad_configuration_never_goes_live(scenario: Scenario, host: Any, address: str) -> None:
+    before = host.file("/etc/haproxy/haproxy.cfg").content_string
+    run = scenario.play(CONVERGE, "-e", "haproxy_balance=no-such-algorithm")
+    assert run.returncode == 2, run.stdout
+    assert "balance only supports" in run.stdout
+    assert host.file("/etc/haproxy/haproxy.cfg").content_string == before
+    assert sum(who(address, 10).values()) == 10
+
+
+def test_reload_that_fails_fails_the_play(scenario: Scenario, host: Any, address: str) -> None:
+    # `haproxy -c` accepts a port that another process holds; only the reload finds out, and systemd reports success.
+    host.check_output("systemd-run --unit=squatter python3 -m http.server 8085")
+    wait_until(lambda: host.run("ss -Hltn 'sport = :8085'").stdout != "", "the port is taken")
+    try:
+        run = scenario.play(CONVERGE, "-e", "haproxy_stats_port=8404", "-e", "haproxy_bind_port=8085")
+        assert run.returncode == 2, run.stdout
+        assert "runs this configuration" in run.stdout
+        assert sum(who(address, 10).values()) == 10, "the old process serves on"
+    finally:
+        host.check_output("systemctl stop squatter")
+        run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout

@@ -1,0 +1,65 @@
+"""A scenario's hosts, as operator and as client see them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import testinfra
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A scenario's hosts.
+
+    Attributes:
+        inventory: the inventory file they are listed in.
+        addresses: service address by inventory name.
+    """
+
+    inventory: Path
+    addresses: dict[str, str]
+
+    def host(self, name: str) -> Any:
+        """Return a host, reached by SSH as its unprivileged user; commands run through sudo."""
+        return testinfra.get_host(f"ansible://{name}?ansible_inventory={self.inventory}&sudo=True")
+
+    def play(self, playbook: str, *arguments: str, inventory: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a playbook of the project and return its result, whatever its exit code."""
+        return subprocess.run(
+            ["ansible-playbook", "-i", str(inventory or self.inventory), playbook, *arguments],
+            cwd=PROJECT,
+            # molecule forces colours, which would end up in what the tests read.
+            env=os.environ | {"ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait until ``condition`` holds; fails the test with ``what`` where it never does."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def recap(output: str) -> dict[str, dict[str, int]]:
+    """Return the counters of a playbook's recap by host, such as ``{"backend-1": {"ok": 3, "changed": 0, …}}``."""
+    lines = output[output.index("PLAY RECAP") :].splitlines()[1:]
+    return {
+        name.strip(): {key: int(value) for key, value in (pair.split("=") for pair in counters.split())}
+        for name, separator, counters in (line.partition(" : ") for line in lines)
+        if separator
+    }

@@ -1,0 +1,41 @@
+"""Gunicorn's settings: threads, because requests wait far more than they compute."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import multiprocess
+
+bind = "0.0.0.0:8000"
+worker_class = "gthread"
+workers = int(os.environ.get("WORKERS", "0")) or len(os.sched_getaffinity(0))
+# Per worker, not shared out: the kernel spreads connections unevenly, and one worker may get all of a burst.
+# Threads are started as they are needed.
+threads = int(os.environ.get("THREADS", "128"))
+# Longer than the balancer keeps an idle connection: the side that reuses it must be the side that closes it.
+keepalive = int(os.environ.get("KEEPALIVE_SECONDS", "75"))
+# At SIGTERM running requests get this long; the container's stop timeout is longer.
+graceful_timeout = int(os.environ.get("GRACEFUL_TIMEOUT_SECONDS", "15"))
+timeout = 30
+# The heartbeat files: /tmp is a tmpfs, a disk could stall the worker.
+worker_tmp_dir = "/tmp"
+# No control socket: the root filesystem is read-only, and nobody asked for one.
+control_socket_disable = True
+accesslog = None
+errorlog = "-"
+
+METRICS_DIR = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+
+
+def on_starting(_server: Any) -> None:
+    """Start from zero: counts of a former process would be added to the new ones."""
+    shutil.rmtree(METRICS_DIR, ignore_errors=True)
+    METRICS_DIR.mkdir(parents=True)
+
+
+def child_exit(_server: Any, worker: Any) -> None:
+    """Forget the live gauges of a worker that is gone; its counters stay in the sum."""
+    multiprocess.mark_process_dead(worker.pid)  # type: ignore[no-untyped-call]

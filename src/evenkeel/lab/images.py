@@ -1,0 +1,95 @@
+"""The images a lab is made of: the base, the hosts' image on it, and the mirror's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+
+from evenkeel.lab.engine import docker, succeeds
+from evenkeel.lab.errors import LabError
+from evenkeel.lab.settings import PROJECT
+from evenkeel.lab.system import as_root, install, run, say
+
+DEFAULT_BASE = "ubuntu:24.04"
+DEBIAN_BASE = "evenkeel/debian:13"
+_DEBIAN_SUITE = "trixie"
+
+
+def base_image(wanted: str) -> str:
+    """Return an image to build hosts on: ``wanted``, pulled if need be, or Debian 13 made from the archive.
+
+    Args:
+        wanted: an image reference; empty means the default, which alone may be replaced by the fallback.
+
+    Raises:
+        LabError: ``wanted`` was asked for by name and can't be had, or the fallback can't be made.
+    """
+    base = wanted or DEFAULT_BASE
+    if succeeds("image", "inspect", base):
+        return base
+    try:
+        docker("pull", "--quiet", base)
+    except LabError as error:
+        if wanted:
+            raise LabError(
+                f"LAB_BASE={wanted} can't be pulled: choose an image this machine can reach.\n{error}"
+            ) from None
+        say(f"{base} can't be pulled here: the hosts run Debian 13, made from the archive, instead")
+        return debian_base()
+    return base
+
+
+def host_image(base: str) -> str:
+    """Build the hosts' image on ``base``, unless the same one exists, and return its tag."""
+    return build("host", PROJECT / "lab" / "host", base)
+
+
+def build(name: str, context: Path, base: str) -> str:
+    """Build ``evenkeel/<name>`` from a folder with a Dockerfile and return its tag, a hash of folder and base."""
+    digest = hashlib.sha256(docker("image", "inspect", "--format", "{{.Id}}", base).encode())
+    for file in sorted(path for path in context.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(context)}\0{file.stat().st_mode & 0o111:o}\0".encode())
+        digest.update(file.read_bytes())
+    tag = f"evenkeel/{name}:{digest.hexdigest()[:12]}"
+    if not succeeds("image", "inspect", tag):
+        say(f"building the image {tag} on {base}")
+        docker("build", "--build-arg", f"BASE={base}", "--tag", tag, str(context), failure=f"Building {tag} failed")
+    return tag
+
+
+def debian_base() -> str:
+    """Make a minimal Debian 13 image from the archive, unless it is there; raises LabError where that fails."""
+    if succeeds("image", "inspect", DEBIAN_BASE):
+        return DEBIAN_BASE
+    install("mmdebstrap", "mmdebstrap")
+    archive = _debian_archive()
+    say(f"making {DEBIAN_BASE} from {archive} (about half a minute)")
+    with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
+        tarball = f"{folder}/rootfs.tar"
+        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", _DEBIAN_SUITE, tarball, archive]
+        run(as_root(command), failure="Making the Debian rootfs failed")
+        run(as_root(["chmod", "0644", tarball]))
+        docker("import", tarball, DEBIAN_BASE)
+    return DEBIAN_BASE
+
+
+def _debian_archive() -> str:
+    """Return the archive this machine itself uses, so that a site's mirror or proxy serves the lab too."""
+    wanted = "$(REPO_URI)\t$(ORIGIN)\t$(LABEL)\t$(CREATED_BY)"
+    lines = run(["apt-get", "indextargets", "--format", wanted]).splitlines()
+    for uri, origin, label, kind in (line.split("\t") for line in lines):
+        if (origin, label, kind) == ("Debian", "Debian", "Packages"):
+            return uri
+    raise LabError(
+        f"{DEFAULT_BASE} can't be pulled and apt on this machine knows no Debian archive to make a base from: "
+        "set LAB_BASE to an Ubuntu or Debian image that is here (docker images)."
+    )
+
+
+def release(image: str) -> tuple[str, str]:
+    """Return an image's distribution and code name, such as ``("debian", "trixie")``."""
+    command = '. /etc/os-release && printf \'["%s", "%s"]\' "$ID" "$VERSION_CODENAME"'
+    distribution, codename = json.loads(docker("run", "--rm", "--entrypoint", "sh", image, "-c", command))
+    return str(distribution), str(codename)

@@ -1,0 +1,39 @@
+"""The lab's inventory file: the hosts as an operator would list them, and the way to the mirror."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from evenkeel.lab.settings import Lab
+
+_HEADER = "# Written by `make lab`; its own settings go into group_vars/ beside this file.\n"
+
+
+def render(lab: Lab, mirror: dict[str, object]) -> str:
+    """Return the inventory as YAML.
+
+    Args:
+        lab: the lab.
+        mirror: the role variables that lead to the mirror; empty where upstream answers.
+    """
+    known_hosts = lab.state / "known_hosts"
+    ssh = {
+        "ansible_host": "127.0.0.1",
+        "ansible_user": "ops",
+        "ansible_ssh_private_key_file": str(lab.state / "id_ed25519"),
+        # One file for all of the lab's keys, and none of the user's.
+        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=/dev/null "
+        "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
+    }
+    groups: dict[str, Any] = {}
+    for host in lab.hosts:
+        members = groups.setdefault(host.group, {"hosts": {}})["hosts"]
+        # The connection stands with each host: molecule's own inventory, read before this one, names another there.
+        members[host.name] = {
+            "ansible_connection": "ssh",
+            "ansible_port": host.ssh_port,
+            "service_address": host.address,
+        }
+    return _HEADER + yaml.safe_dump({"all": {"vars": ssh | mirror, "children": groups}}, sort_keys=False, width=1000)

@@ -1,0 +1,220 @@
+"""What stands in for upstream where upstream does not answer: the same layout at another address.
+
+Each component says how to ask upstream and which role variables lead to the mirror instead. The roles themselves know
+nothing of it; a site without internet access sets the same variables in its own inventory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from pip._internal.models.index import PyPI
+
+from evenkeel.lab import images
+from evenkeel.lab.engine import docker, succeeds
+from evenkeel.lab.errors import LabError
+from evenkeel.lab.settings import PROJECT, Lab
+from evenkeel.lab.system import run, say
+
+_APP = PROJECT / "roles" / "backend_app"
+_PROBE_SECONDS = 8
+_START_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """A running mirror, as this machine and the lab's hosts reach it.
+
+    Attributes:
+        outside: its URL from this machine.
+        inside: its URL from the lab's hosts.
+        distribution: the hosts' distribution, such as ``debian``.
+        codename: the hosts' release, such as ``trixie``.
+    """
+
+    outside: str
+    inside: str
+    distribution: str
+    codename: str
+
+    def read(self, path: str) -> bytes:
+        """Return a file of the mirror; raises OSError where there is none."""
+        with urllib.request.urlopen(f"{self.outside}/{path}", timeout=10) as answer:
+            return bytes(answer.read())
+
+
+@dataclass(frozen=True)
+class Component:
+    """One upstream source.
+
+    Attributes:
+        name: what the user reads.
+        probe: the URL that tells whether upstream answers, made from distribution and code name.
+        variables: the role variables that lead to the mirror instead.
+    """
+
+    name: str
+    probe: Callable[[str, str], str]
+    variables: Callable[[Source], dict[str, object]]
+
+
+def _docker_variables(source: Source) -> dict[str, object]:
+    root = f"download.docker.com/linux/{source.distribution}"
+    packages = source.read(f"{root}/dists/{source.codename}/stable/binary-amd64/Packages").decode()
+    return {
+        "docker_apt_url": f"{source.inside}/{root}",
+        "docker_apt_key_checksum": f"sha256:{hashlib.sha256(source.read(f'{root}/gpg')).hexdigest()}",
+        "docker_version": package_version(packages, "docker-ce"),
+    }
+
+
+COMPONENTS = (
+    Component(
+        "Docker's apt repository",
+        lambda distribution, codename: f"https://download.docker.com/linux/{distribution}/dists/{codename}/InRelease",
+        _docker_variables,
+    ),
+    Component(
+        "Docker Hub",
+        lambda _distribution, _codename: "https://registry-1.docker.io/v2/",
+        lambda source: {"docker_registry_mirrors": [source.inside]},
+    ),
+    Component(
+        "Python wheels",
+        lambda _distribution, _codename: f"{PyPI.simple_url}/flask/",
+        lambda source: {"backend_app_pip_index_url": f"{source.inside}/simple/"},
+    ),
+)
+
+
+def package_version(packages: str, name: str) -> str:
+    """Return the upstream version (no epoch, no revision) of a package in an apt ``Packages`` file.
+
+    Raises:
+        LabError: the package is not there.
+    """
+    found = re.search(rf"^Package: {re.escape(name)}\n(?:.+\n)*?Version: (?:\d+:)?([^-\n]+)", packages, re.MULTILINE)
+    if not found:
+        raise LabError(f"The mirror has no package {name}: run make lab-down and make lab again.")
+    return found[1]
+
+
+def ensure_mirror(lab: Lab, base: str, host_image: str) -> dict[str, object]:
+    """Find out what upstream answers, serve the rest, and return the role variables that lead there.
+
+    Args:
+        lab: the lab, whose network exists.
+        base: the image the hosts are built on.
+        host_image: the hosts' image; the question is asked from where the roles will ask it.
+
+    Raises:
+        LabError: a mirror is needed and can't be made.
+    """
+    distribution, codename = images.release(base)
+    answers = _probe(host_image, [component.probe(distribution, codename) for component in COMPONENTS])
+    missing = [component for component, answered in zip(COMPONENTS, answers, strict=True) if not answered]
+    for component in COMPONENTS:
+        say(f"{component.name}: {'the mirror, since upstream does not answer' if component in missing else 'upstream'}")
+    if not missing:
+        return {}
+    outside = _serve(lab, _mirror_image(base))
+    _push(outside, images.build("mirror-python", PROJECT / "lab" / "mirror" / "python", images.debian_base()))
+    source = Source(f"http://{outside}", f"http://{lab.mirror_address}", distribution, codename)
+    variables: dict[str, object] = {}
+    for component in missing:
+        variables |= component.variables(source)
+    return variables
+
+
+def container(lab: Lab) -> str:
+    """Return the name of a lab's mirror."""
+    return f"{lab.prefix}-mirror"
+
+
+def _probe(image: str, urls: list[str]) -> list[bool]:
+    """Ask each URL from inside a host; any HTTP answer counts (a registry greets strangers with 401)."""
+    script = (
+        f'for url; do curl --silent --show-error --output /dev/null --max-time {_PROBE_SECONDS} "$url" 2>/dev/null '
+        "&& echo yes || echo no; done"
+    )
+    return [line == "yes" for line in docker("run", "--rm", image, "sh", "-c", script, "probe", *urls).split()]
+
+
+def _mirror_image(base: str) -> str:
+    with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
+        context = Path(folder) / "mirror"
+        shutil.copytree(PROJECT / "lab" / "mirror", context)
+        _download_wheels(context / "simple")
+        return images.build("mirror", context, base)
+
+
+def _download_wheels(index: Path) -> None:
+    """Fill ``index`` with a folder a project, which a web server's folder listing turns into an index for pip."""
+    wheels = index.parent / "wheels"
+    requirements = _APP / "files" / "app" / "requirements.txt"
+    # For the image they are installed in, not for the Python that runs here.
+    target = ["--python-version", "3.13", "--implementation", "cp", "--platform", "manylinux2014_x86_64"]
+    target += ["--platform", "manylinux_2_28_x86_64"]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--no-deps",
+    ]
+    command += [*target, "--dest", str(wheels), "--requirement", str(requirements)]
+    run(command, failure="Downloading the application's wheels for the mirror failed")
+    for wheel in wheels.iterdir():
+        # The index's normal form of a project's name.
+        project = index / re.sub(r"[-_.]+", "-", wheel.name.split("-")[0]).lower()
+        project.mkdir(parents=True, exist_ok=True)
+        wheel.rename(project / wheel.name)
+    wheels.rmdir()
+
+
+def _serve(lab: Lab, image: str) -> str:
+    """Run the mirror in the lab's network and return ``host:port`` as this machine reaches it."""
+    name = container(lab)
+    if not succeeds("container", "inspect", name) or (
+        docker("container", "inspect", "--format", "{{.Config.Image}}", name).strip() != image
+    ):
+        docker("rm", "--force", "--volumes", name)
+        docker(
+            *("run", "--detach", f"--name={name}", f"--network={lab.prefix}", f"--ip={lab.mirror_address}"),
+            *("--publish=127.0.0.1::80", "--restart=unless-stopped", image),
+        )
+    else:
+        docker("start", name)
+    outside = docker("port", name, "80/tcp").split()[0]
+    deadline = time.monotonic() + _START_SECONDS
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://{outside}/v2/", timeout=2):
+                return outside
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise LabError(f"The mirror {name} does not answer ({error}): see docker logs {name}.") from None
+            time.sleep(0.2)
+
+
+def _push(outside: str, image: str) -> None:
+    """Offer ``image`` under the name of the application's base image."""
+    defaults = yaml.safe_load((_APP / "defaults" / "main.yml").read_text())
+    reference = str(defaults["backend_app_base_image"]).removeprefix("docker.io/")
+    target = f"{outside}/{reference}"
+    docker("tag", image, target)
+    docker("push", "--quiet", target, failure=f"Putting {reference} into the mirror failed")
+    docker("rmi", target)

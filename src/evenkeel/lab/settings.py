@@ -1,0 +1,119 @@
+"""What one lab is: its hosts, its network, its ports and where its files lie."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from evenkeel.lab.errors import LabError
+
+PROJECT = Path(__file__).resolve().parents[3]
+MAX_BACKENDS = 200
+DEFAULT_NAME = "lab"
+_FIRST_ADDRESS = 10
+_MIRROR_ADDRESS = 2
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host of a lab.
+
+    Attributes:
+        name: its inventory name.
+        group: its inventory group.
+        address: its address in the lab's network, the one other hosts use.
+        ssh_port: the loopback port of this machine that leads to its sshd.
+        published: further loopback ports of this machine and the host's ports they lead to.
+    """
+
+    name: str
+    group: str
+    address: str
+    ssh_port: int
+    published: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One lab; labs of different names, subnets and ports run side by side.
+
+    Attributes:
+        name: part of every container's and network's name.
+        subnet: the network of the hosts, IPv4, at least a /24.
+        hosts: the hosts in inventory order.
+    """
+
+    name: str
+    subnet: ipaddress.IPv4Network
+    hosts: tuple[Host, ...]
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all its containers and its network begin with."""
+        return f"evenkeel-{self.name}"
+
+    @property
+    def state(self) -> Path:
+        """The folder of its keys and logs."""
+        return PROJECT / ".lab" / self.name
+
+    @property
+    def inventory(self) -> Path:
+        """The inventory file that is written: the lab's own is where users look, others lie with their state."""
+        return (PROJECT / "inventories" / "lab" if self.name == DEFAULT_NAME else self.state) / "hosts.yml"
+
+    @property
+    def mirror_address(self) -> str:
+        """The mirror's address in the lab's network."""
+        return str(self.subnet[_MIRROR_ADDRESS])
+
+    def container(self, host: Host) -> str:
+        """The name of a host's container."""
+        return f"{self.prefix}-{host.name}"
+
+
+def host_list(
+    names: dict[str, str], subnet: ipaddress.IPv4Network, ssh_base: int, published: dict[str, dict[int, int]]
+) -> tuple[Host, ...]:
+    """Give every host its address and port by its place in the list.
+
+    Args:
+        names: inventory name to group, in order.
+        subnet: the lab's network.
+        ssh_base: the first host's SSH port; the others follow.
+        published: further ports by host name, each this machine's port to the host's.
+    """
+    return tuple(
+        Host(name, group, str(subnet[_FIRST_ADDRESS + index]), ssh_base + index, published.get(name, {}))
+        for index, (name, group) in enumerate(names.items())
+    )
+
+
+def site_names(backends: int) -> dict[str, str]:
+    """Return the hosts of a site with ``backends`` backends; raises LabError outside 1 to MAX_BACKENDS."""
+    if not 1 <= backends <= MAX_BACKENDS:
+        raise LabError(f"BACKENDS is {backends}: choose a number from 1 to {MAX_BACKENDS}.")
+    return {"balancer": "balancers"} | {f"backend-{number}": "backends" for number in range(1, backends + 1)}
+
+
+def parse_hosts(text: str) -> dict[str, str]:
+    """Return ``name:group,name:group`` as a mapping; raises LabError where a part is no such pair."""
+    pairs = [item.partition(":") for item in text.split(",") if item]
+    for name, _, group in pairs:
+        if not name or not group:
+            raise LabError(f"--hosts is {text!r}: write name:group pairs with commas between them.")
+    return {name: group for name, _, group in pairs}
+
+
+def parse_subnet(text: str) -> ipaddress.IPv4Network:
+    """Return ``text`` as a network; raises LabError where it is none, or too small for a lab."""
+    try:
+        subnet = ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise LabError(
+            f"The lab's subnet {text!r} is no IPv4 network ({error}): use one such as 10.213.77.0/24."
+        ) from None
+    if subnet.prefixlen > 24:
+        raise LabError(f"The lab's subnet {text} is too small: use a /24 or larger.")
+    return subnet

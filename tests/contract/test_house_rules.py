@@ -1,0 +1,176 @@
+"""The project's own rules about its files (docs/development.md), so that breaking one fails a test."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
+SCENARIOS = sorted(path.parent.name for path in PROJECT.glob("molecule/*/molecule.yml"))
+TEMPLATES = sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("roles/*/templates/*.j2"))
+# JSON has no comments, so these can't say who manages them.
+WITHOUT_HEADER = {"roles/docker/templates/daemon.json.j2"}
+# Formats whose tool has no checker for a single file.
+WITHOUT_VALIDATION = {"roles/apt_repository/templates/repository.sources.j2"}
+# House limits of lines by kind of file.
+LIMITS = {"tasks/main.yml": 40, "tasks/*.yml": 80, "defaults/main.yml": 60, "handlers/main.yml": 15, "templates/*": 80}
+
+
+def load(path: str) -> Any:
+    return yaml.safe_load((PROJECT / path).read_text())
+
+
+def tasks_of(role: str) -> Iterator[dict[str, Any]]:
+    """Yield every task of a role, those inside blocks too."""
+    pending = [
+        task for path in (PROJECT / "roles" / role / "tasks").glob("*.yml") for task in yaml.safe_load(path.read_text())
+    ]
+    while pending:
+        task = pending.pop()
+        yield task
+        for key in ("block", "rescue", "always"):
+            pending += task.get(key, [])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_specified_arguments_are_the_defaults(role: str) -> None:
+    defaults = load(f"roles/{role}/defaults/main.yml")
+    options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert set(options) == set(defaults)
+    for name, option in options.items():
+        assert option["description"].endswith("."), name
+        if not option.get("required"):
+            assert option["default"] == defaults[name], name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_carry_the_roles_name(role: str) -> None:
+    names = set(load(f"roles/{role}/defaults/main.yml"))
+    assert all(name.startswith(f"{role}_") for name in names)
+    internal = PROJECT / "roles" / role / "vars" / "main.yml"
+    if internal.exists():
+        assert all(name.startswith(f"__{role}_") for name in yaml.safe_load(internal.read_text()))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_names_no_inventory_group(role: str) -> None:
+    for path in (PROJECT / "roles" / role).rglob("*"):
+        if path.suffix in {".yml", ".j2"}:
+            assert not re.search(r"\bgroups\b|\bhostvars\b|\bgroup_names\b", path.read_text()), path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_has_a_short_readme(role: str) -> None:
+    text = (PROJECT / "roles" / role / "README.md").read_text()
+    assert text.startswith(f"# {role}\n")
+    assert len(text.splitlines()) <= 50
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_files_keep_their_size(role: str) -> None:
+    root = PROJECT / "roles" / role
+    for pattern, limit in LIMITS.items():
+        for path in root.glob(pattern):
+            assert len(path.read_text().splitlines()) <= limit, path
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_versions_are_quoted(role: str) -> None:
+    for name, value in load(f"roles/{role}/defaults/main.yml").items():
+        if name.endswith("_version"):
+            assert isinstance(value, str), name
+            assert value != "latest", name
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_commands_say_whether_they_change(role: str) -> None:
+    for task in tasks_of(role):
+        if {"ansible.builtin.command", "ansible.builtin.shell"} & set(task):
+            assert "changed_when" in task, task["name"]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_apt_waits_for_the_lock(role: str) -> None:
+    for task in tasks_of(role):
+        if "ansible.builtin.apt" in task:
+            assert "lock_timeout" in task["ansible.builtin.apt"], task["name"]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_template_says_who_manages_it(template: str) -> None:
+    first = (PROJECT / template).read_text().splitlines()[0]
+    assert first == "{{ ansible_managed | comment }}" or template in WITHOUT_HEADER
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_template_is_validated_before_it_goes_live(template: str) -> None:
+    _, role, _, name = template.split("/")
+    uses = [task for task in tasks_of(role) if task.get("ansible.builtin.template", {}).get("src") == name]
+    assert uses, "no task deploys it"
+    assert all("validate" in use["ansible.builtin.template"] for use in uses) or template in WITHOUT_VALIDATION
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_scenario_has_tests(scenario: str) -> None:
+    # Molecule passes a scenario without tests.
+    files = list((PROJECT / "molecule" / scenario / "tests").glob("test_*.py"))
+    assert any(
+        re.search(r"^def test_\w+\(.*scenario|^def test_\w+\(.*(host|url|address)", file.read_text(), re.MULTILINE)
+        for file in files
+    )
+
+
+def test_every_role_that_runs_a_service_has_a_scenario() -> None:
+    with_service = {role for role in ROLES if any("notify" in task for task in tasks_of(role))} | {"backend_app"}
+    assert with_service <= set(SCENARIOS)
+
+
+def test_fallback_ports_of_the_topology_are_the_roles_defaults() -> None:
+    wiring = (PROJECT / "group_vars" / "all" / "topology.yml").read_text()
+    found = re.findall(r"topology_endpoints\(hostvars, '(\w+)', (\d+)\)", wiring)
+    assert {name for name, _ in found} == {"backend_app_port", "haproxy_bind_port"}
+    for name, port in found:
+        role = next(role for role in ROLES if name.startswith(f"{role}_"))
+        assert load(f"roles/{role}/defaults/main.yml")[name] == int(port)
+
+
+def test_playbooks_reach_the_group_vars() -> None:
+    link = PROJECT / "playbooks" / "group_vars"
+    assert link.is_symlink()
+    assert link.resolve() == PROJECT / "group_vars"
+
+
+def test_collections_are_those_installed() -> None:
+    wanted = {item["name"]: item["version"] for item in load("requirements.yml")["collections"]}
+    spec = importlib.util.find_spec("ansible_collections")
+    assert spec
+    assert spec.submodule_search_locations
+    root = Path(next(iter(spec.submodule_search_locations)))
+    for name, version in wanted.items():
+        manifest = json.loads((root / name.replace(".", "/") / "MANIFEST.json").read_text())
+        assert manifest["collection_info"]["version"] == version
+    used = {
+        match
+        for path in PROJECT.glob("roles/*/tasks/*.yml")
+        for match in re.findall(r"^\s+([a-z]+\.[a-z]+)\.[a-z_]+:", path.read_text(), re.MULTILINE)
+    }
+    assert used - {"ansible.builtin"} == set(wanted)
+
+
+def test_locks_name_no_index() -> None:
+    for path in PROJECT.rglob("requirements.txt"):
+        if ".venv" not in path.parts:
+            text = path.read_text()
+            assert "://" not in text
+            assert "--index-url" not in text
+            pinned = re.findall(r"^([a-z0-9-]+)==[^ ]+ .*\\$", text, re.MULTILINE)
+            assert pinned
+            assert len(pinned) == len(set(pinned)), "one version of each package for every Python"

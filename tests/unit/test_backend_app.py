@@ -1,0 +1,71 @@
+"""The Flask API, without a container."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from app import OutOfRangeError, Settings, create_app, parse_seconds, parse_whole_number
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+
+@pytest.fixture
+def client() -> FlaskClient:
+    settings = Settings(backend="backend-9", version="1.2.3-abc", factorial_max=2000, sleep_max_seconds=1)
+    return create_app(settings).test_client()
+
+
+def body(answer: TestResponse) -> dict[str, Any]:
+    """Return an answer's JSON."""
+    found: dict[str, Any] = answer.get_json()
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/factorial/5", "/sleep/0/hello", "/healthz", "/readyz", "/factorial/x", "/nowhere"]
+)
+def test_every_answer_tells_date_host_and_version(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.headers["X-Backend"] == body(answer)["host"] == "backend-9"
+    assert answer.headers["X-App-Version"] == "1.2.3-abc"
+    assert body(answer)["date"].endswith("+00:00")
+
+
+def test_factorial_is_exact_beyond_pythons_own_print_limit(client: FlaskClient) -> None:
+    assert body(client.get("/factorial/5"))["factorial"] == "120"
+    assert body(client.get("/factorial/2000"))["factorial"] == str(math.factorial(2000))
+
+
+def test_sleep_echoes_the_answer(client: FlaskClient) -> None:
+    assert body(client.get("/sleep/0.01/hello"))["answer"] == "hello"
+
+
+@pytest.mark.parametrize("text", ["-1", "2001", "1.5", "x", "", "9" * 5000, "\uff11"])
+def test_bad_whole_numbers_are_refused(text: str) -> None:
+    with pytest.raises(OutOfRangeError, match=r"^n must be a whole number from 0 to 2000\.$"):
+        parse_whole_number(text, 2000)
+
+
+@pytest.mark.parametrize("text", ["-1", "1.01", "nan", "inf", "1e0", "x", ""])
+def test_bad_seconds_are_refused(text: str) -> None:
+    with pytest.raises(OutOfRangeError, match=r"^seconds must be a number from 0 to 1\.$"):
+        parse_seconds(text, 1)
+
+
+@pytest.mark.parametrize("path", ["/factorial/-1", "/factorial/10000000", "/sleep/99999/x"])
+def test_refusals_are_400_with_the_sentence(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 400
+    assert body(answer)["error"].endswith(".")
+
+
+def test_unknown_path_is_404(client: FlaskClient) -> None:
+    assert client.get("/nowhere").status_code == 404
+
+
+def test_settings_come_from_the_environment() -> None:
+    assert Settings.from_environment({"BACKEND_NAME": "b", "APP_VERSION": "v", "FACTORIAL_MAX": "7"}) == Settings(
+        "b", "v", 7, 10
+    )

@@ -1,0 +1,89 @@
+"""The lab's own decisions: hosts, ports, inventory, versions."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import pytest
+import yaml
+
+from evenkeel.lab import hosts, inventory, mirror
+from evenkeel.lab.__main__ import main
+from evenkeel.lab.errors import LabError
+from evenkeel.lab.settings import Host, Lab, host_list, parse_hosts, parse_subnet, site_names
+
+SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
+PACKAGES = """Package: containerd.io
+Version: 1.7.24-1~debian.13~trixie
+
+Package: docker-ce
+Architecture: amd64
+Version: 5:26.1.5-1~debian.13~trixie
+Depends: containerd.io
+"""
+
+
+def test_site_has_a_balancer_and_numbered_backends() -> None:
+    assert site_names(2) == {"balancer": "balancers", "backend-1": "backends", "backend-2": "backends"}
+
+
+@pytest.mark.parametrize("backends", [0, -1, 201])
+def test_number_of_backends_is_bounded(backends: int) -> None:
+    with pytest.raises(LabError, match=f"BACKENDS is {backends}: choose a number from 1 to 200"):
+        site_names(backends)
+
+
+def test_hosts_get_addresses_and_ports_by_their_place() -> None:
+    first, second = host_list(
+        {"balancer": "balancers", "backend-1": "backends"}, SUBNET, 2200, {"balancer": {8080: 80}}
+    )
+    assert first == Host("balancer", "balancers", "10.213.77.10", 2200, {8080: 80})
+    assert second == Host("backend-1", "backends", "10.213.77.11", 2201, {})
+
+
+@pytest.mark.parametrize(("text", "wanted"), [("10.0.0", "is no IPv4 network"), ("10.0.0.0/25", "is too small")])
+def test_bad_subnet_is_one_sentence(text: str, wanted: str) -> None:
+    with pytest.raises(LabError, match=wanted):
+        parse_subnet(text)
+
+
+def test_host_pairs_are_parsed() -> None:
+    assert parse_hosts("") == {}
+    assert parse_hosts("a:one,b:two") == {"a": "one", "b": "two"}
+    with pytest.raises(LabError, match="write name:group pairs"):
+        parse_hosts("a")
+
+
+def test_inventory_lists_hosts_by_group_with_the_way_to_the_mirror() -> None:
+    lab = Lab("lab", SUBNET, host_list(site_names(1), SUBNET, 2200, {}))
+    rendered = yaml.safe_load(inventory.render(lab, {"docker_version": "26.1.5"}))["all"]
+    assert rendered["vars"]["docker_version"] == "26.1.5"
+    assert rendered["vars"]["ansible_user"] == "ops"
+    assert "StrictHostKeyChecking=yes" in rendered["vars"]["ansible_ssh_common_args"]
+    assert rendered["children"]["backends"]["hosts"]["backend-1"] == {
+        "ansible_connection": "ssh",
+        "ansible_port": 2201,
+        "service_address": "10.213.77.11",
+    }
+
+
+def test_package_version_leaves_epoch_and_revision_out() -> None:
+    assert mirror.package_version(PACKAGES, "docker-ce") == "26.1.5"
+    assert mirror.package_version(PACKAGES, "containerd.io") == "1.7.24"
+    with pytest.raises(LabError, match="has no package docker"):
+        mirror.package_version(PACKAGES, "docker")
+
+
+def test_taken_port_is_named() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        port = holder.getsockname()[1]
+        with pytest.raises(LabError, match=f"Port {port} on 127.0.0.1 is taken, and the lab's balancer needs it"):
+            hosts.check_ports(Host("balancer", "balancers", "10.213.77.10", port))
+
+
+def test_command_prints_one_sentence_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["up", "--backends", "0"]) == 1
+    assert capsys.readouterr().err == "lab: BACKENDS is 0: choose a number from 1 to 200.\n"
