@@ -74,7 +74,7 @@ molecule: $(SCENARIOS:%=molecule-%) ## Run every scenario
 .PHONY: molecule-%
 molecule-%: .venv/ready ## Run one scenario: default, docker, backend_app, haproxy
 	python -m evenkeel.lab engine
-	molecule -c .config/molecule/config.yml test -s $*
+	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
 
 .PHONY: lock
 lock: .venv/ready ## Renew the exact versions in requirements.txt

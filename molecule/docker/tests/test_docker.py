@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from scenario import Scenario
+from scenario import PROJECT, Scenario
 
 CONVERGE = "molecule/docker/converge.yml"
 
@@ -26,7 +25,7 @@ def test_engine_comes_from_the_signed_repository(scenario: Scenario, host: Any) 
     policy = host.check_output("apt-cache policy docker-ce")
     installed = next(line.split()[1] for line in policy.splitlines() if "Installed:" in line)
     # Where upstream answers, the inventory names no version and the role's own holds.
-    role = yaml.safe_load(Path("roles/docker/defaults/main.yml").read_text())
+    role = yaml.safe_load((PROJECT / "roles/docker/defaults/main.yml").read_text())
     assert installed.startswith(f"5:{variables.get('docker_version', role['docker_version'])}-")
     uri = next(line.split()[1] for line in sources.splitlines() if line.startswith("URIs:"))
     assert uri in policy

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from evenkeel.lab.engine import docker, succeeds
@@ -46,8 +47,15 @@ def host_image(base: str) -> str:
     return build("host", PROJECT / "lab" / "host", base)
 
 
-def build(name: str, context: Path, base: str) -> str:
-    """Build ``evenkeel/<name>`` from a folder with a Dockerfile and return its tag, a hash of folder and base."""
+def build(name: str, context: Path, base: str, prepare: Callable[[], None] | None = None) -> str:
+    """Build ``evenkeel/<name>``, unless the same one exists, and return its tag.
+
+    Args:
+        name: the image's name.
+        context: the folder with its Dockerfile; the tag is a hash of its files and of the base.
+        base: the image it is built on.
+        prepare: called before a build to add what is expensive to get and follows from the files that are there.
+    """
     digest = hashlib.sha256(docker("image", "inspect", "--format", "{{.Id}}", base).encode())
     for file in sorted(path for path in context.rglob("*") if path.is_file()):
         digest.update(f"{file.relative_to(context)}\0{file.stat().st_mode & 0o111:o}\0".encode())
@@ -55,6 +63,8 @@ def build(name: str, context: Path, base: str) -> str:
     tag = f"evenkeel/{name}:{digest.hexdigest()[:12]}"
     if not succeeds("image", "inspect", tag):
         say(f"building the image {tag} on {base}")
+        if prepare:
+            prepare()
         docker("build", "--build-arg", f"BASE={base}", "--tag", tag, str(context), failure=f"Building {tag} failed")
     return tag
 
@@ -68,8 +78,8 @@ def debian_base() -> str:
     say(f"making {DEBIAN_BASE} from {archive} (about half a minute)")
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
         tarball = f"{folder}/rootfs.tar"
-        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", _DEBIAN_SUITE, tarball, archive]
-        run(as_root(command), failure="Making the Debian rootfs failed")
+        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", *_apt_options()]
+        run(as_root([*command, _DEBIAN_SUITE, tarball, archive]), failure="Making the Debian rootfs failed")
         run(as_root(["chmod", "0644", tarball]))
         docker("import", tarball, DEBIAN_BASE)
     return DEBIAN_BASE
@@ -86,6 +96,13 @@ def _debian_archive() -> str:
         f"{DEFAULT_BASE} can't be pulled and apt on this machine knows no Debian archive to make a base from: "
         "set LAB_BASE to an Ubuntu or Debian image that is here (docker images)."
     )
+
+
+def _apt_options() -> list[str]:
+    """Return mmdebstrap's arguments for what this machine's apt is told about reaching an archive (a proxy, a snapshot)."""
+    wanted = ("Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy", "Acquire::https::Proxy")
+    lines = run(["apt-config", "dump", *wanted]).splitlines()
+    return [f"--aptopt={line}" for line in lines if not line.endswith('"";')]
 
 
 def release(image: str) -> tuple[str, str]:

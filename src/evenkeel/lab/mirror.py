@@ -154,14 +154,13 @@ def _mirror_image(base: str) -> str:
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
         context = Path(folder) / "mirror"
         shutil.copytree(PROJECT / "lab" / "mirror", context)
-        _download_wheels(context / "simple")
-        return images.build("mirror", context, base)
+        shutil.copy(_APP / "files" / "app" / "requirements.txt", context)
+        return images.build("mirror", context, base, lambda: _download_wheels(context))
 
 
-def _download_wheels(index: Path) -> None:
-    """Fill ``index`` with a folder a project, which a web server's folder listing turns into an index for pip."""
-    wheels = index.parent / "wheels"
-    requirements = _APP / "files" / "app" / "requirements.txt"
+def _download_wheels(context: Path) -> None:
+    """Fill ``simple/`` with a folder a project, which a web server's folder listing turns into an index for pip."""
+    index, wheels, requirements = context / "simple", context / "wheels", context / "requirements.txt"
     # For the image they are installed in, not for the Python that runs here.
     target = ["--python-version", "3.13", "--implementation", "cp", "--platform", "manylinux2014_x86_64"]
     target += ["--platform", "manylinux_2_28_x86_64"]
@@ -188,16 +187,17 @@ def _download_wheels(index: Path) -> None:
 def _serve(lab: Lab, image: str) -> str:
     """Run the mirror in the lab's network and return ``host:port`` as this machine reaches it."""
     name = container(lab)
-    if not succeeds("container", "inspect", name) or (
-        docker("container", "inspect", "--format", "{{.Config.Image}}", name).strip() != image
-    ):
+    present = succeeds("container", "inspect", name)
+    if present and docker("container", "inspect", "--format", "{{.Config.Image}}", name).strip() != image:
         docker("rm", "--force", "--volumes", name)
+        present = False
+    if present:
+        docker("start", name)
+    else:
         docker(
             *("run", "--detach", f"--name={name}", f"--network={lab.prefix}", f"--ip={lab.mirror_address}"),
             *("--publish=127.0.0.1::80", "--restart=unless-stopped", image),
         )
-    else:
-        docker("start", name)
     outside = docker("port", name, "80/tcp").split()[0]
     deadline = time.monotonic() + _START_SECONDS
     while True:
