@@ -99,7 +99,7 @@ def _debian_archive() -> str:
 
 
 def _apt_options() -> list[str]:
-    """Return mmdebstrap's arguments for what this machine's apt is told about reaching an archive (a proxy, a snapshot)."""
+    """Return mmdebstrap's arguments for how this machine's apt reaches an archive (a proxy, a snapshot)."""
     wanted = ("Acquire::Check-Valid-Until", "Acquire::Check-Date", "Acquire::http::Proxy", "Acquire::https::Proxy")
     lines = run(["apt-config", "dump", *wanted]).splitlines()
     return [f"--aptopt={line}" for line in lines if not line.endswith('"";')]
