@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
+import os
+import shutil
 import socket
 
 import pytest
 import yaml
 
-from evenkeel.lab import hosts, inventory, mirror
+from evenkeel.lab import engine, hosts, inventory, mirror, system
 from evenkeel.lab.__main__ import main
 from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import Host, Lab, host_list, parse_hosts, parse_subnet, site_names
@@ -87,3 +89,24 @@ def test_taken_port_is_named() -> None:
 def test_command_prints_one_sentence_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--backends", "0"]) == 1
     assert capsys.readouterr().err == "lab: BACKENDS is 0: choose a number from 1 to 200.\n"
+
+
+def test_without_root_and_sudo_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(shutil, "which", lambda *_arguments, **_options: None)
+    with pytest.raises(LabError, match="needs root to set up containers, and there is no sudo: run make as root"):
+        system.as_root(["dockerd"])
+
+
+def test_too_little_disk_is_told_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "docker", lambda *_arguments: "/var/lib/docker\n")
+    monkeypatch.setattr(engine, "run", lambda _command: "Avail\n1500000000\n")
+    with pytest.raises(LabError, match=r"4 hosts need about 7 GB and /var/lib/docker has 1\.5 GB free: make room"):
+        engine.check_disk(4)
+
+
+def test_failed_command_is_told_with_its_last_words() -> None:
+    with pytest.raises(LabError, match=r"Counting failed \(exit code 3\):\nno such number"):
+        system.run(["sh", "-c", "echo no such number >&2; exit 3"], failure="Counting failed")
+    with pytest.raises(LabError, match="there is no program `no-such-program`"):
+        system.run(["no-such-program"])

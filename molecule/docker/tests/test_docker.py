@@ -44,6 +44,21 @@ def test_engine_runs_at_boot(host: Any) -> None:
     assert host.service("docker").is_running
 
 
+def test_configuration_left_unread_by_a_run_cut_off_is_applied(scenario: Scenario, host: Any) -> None:
+    pid = host.check_output("systemctl show docker --property=MainPID")
+    host.check_output("touch /etc/docker/daemon.json")
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert host.check_output("systemctl show docker --property=MainPID") != pid
+
+
+def test_package_lists_left_unread_by_a_run_cut_off_are_read(scenario: Scenario, host: Any) -> None:
+    host.check_output("rm -r /var/lib/apt/lists")
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert "docker" in host.check_output("apt-get indextargets --format '$(FILENAME)'")
+
+
 def test_bad_configuration_never_goes_live(scenario: Scenario, host: Any) -> None:
     before = host.file("/etc/docker/daemon.json").content_string
     pid = host.check_output("systemctl show docker --property=MainPID")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import requests
 from scenario import Scenario, wait_until
 
 CONVERGE = "molecule/haproxy/converge.yml"
+CONFIG = "/etc/haproxy/haproxy.cfg"
 SERVERS = {"first": 9001, "second": 9002}
 
 
@@ -56,6 +58,11 @@ def who(address: str, count: int) -> Counter[str]:
     answers = [requests.get(f"http://{address}:8080/name", timeout=5) for _ in range(count)]
     assert [answer.status_code for answer in answers] == [200] * count
     return Counter(answer.text.strip() for answer in answers)
+
+
+def digest(address: str) -> str:
+    """Return the hash of the configuration that HAProxy runs."""
+    return requests.get(f"http://{address}:8404/digest", timeout=5).text
 
 
 def main_pid(host: Any) -> str:
@@ -110,6 +117,19 @@ def test_changed_setting_is_reloaded_not_restarted(scenario: Scenario, host: Any
     assert sum(who(address, 10).values()) == 10
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout
+
+
+def test_configuration_left_unread_by_a_run_cut_off_is_applied(
+    scenario: Scenario, host: Any, address: str
+) -> None:
+    # Another process runs on an older file than the one on the disk.
+    host.check_output("sed -i.kept 's/timeout queue 5s/timeout queue 6s/; s/string \\"[0-9a-f]*\\"/string \\"old\\"/' %s", CONFIG)
+    host.check_output("systemctl reload haproxy")
+    wait_until(lambda: digest(address) == "old", "the older file is read")
+    host.check_output("mv %s.kept %s", CONFIG, CONFIG)
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert re.fullmatch("[0-9a-f]{64}", digest(address))
 
 
 def test_bad_configuration_never_goes_live(scenario: Scenario, host: Any, address: str) -> None:
