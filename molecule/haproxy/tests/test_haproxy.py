@@ -119,11 +119,9 @@ def test_changed_setting_is_reloaded_not_restarted(scenario: Scenario, host: Any
     assert run.returncode == 0, run.stdout
 
 
-def test_configuration_left_unread_by_a_run_cut_off_is_applied(
-    scenario: Scenario, host: Any, address: str
-) -> None:
+def test_configuration_left_unread_by_a_run_cut_off_is_applied(scenario: Scenario, host: Any, address: str) -> None:
     # Another process runs on an older file than the one on the disk.
-    host.check_output("sed -i.kept 's/timeout queue 5s/timeout queue 6s/; s/string \\"[0-9a-f]*\\"/string \\"old\\"/' %s", CONFIG)
+    host.check_output("sed -i.kept -E '/path .digest/s/[0-9a-f]{64}/old/; s/queue 5s/queue 6s/' %s", CONFIG)
     host.check_output("systemctl reload haproxy")
     wait_until(lambda: digest(address) == "old", "the older file is read")
     host.check_output("mv %s.kept %s", CONFIG, CONFIG)
