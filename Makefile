@@ -53,6 +53,10 @@ lab-down: .venv/ready ## Remove the lab: containers, volumes, network, keys
 site: .venv/ready ## Run site.yml against INVENTORY
 	ansible-playbook -i "$(INVENTORY)" site.yml $(ARGS)
 
+.PHONY: picture
+picture: .venv/ready ## Draw the lab's last two minutes into docs/images/site.png
+	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
+
 .PHONY: test
 test: lint unit molecule ## All tests (about ten minutes on two cores)
 

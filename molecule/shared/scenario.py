@@ -28,6 +28,10 @@ class Scenario:
     inventory: Path
     addresses: dict[str, str]
 
+    def container(self, name: str) -> str:
+        """Return the name of a host's container; to cut its power: `docker kill`, `docker start`."""
+        return f"evenkeel-{self.inventory.parent.name}-{name}"
+
     def host(self, name: str) -> Any:
         """Return a host, reached by SSH as its unprivileged user; commands run through sudo."""
         return testinfra.get_host(f"ansible://{name}?ansible_inventory={self.inventory}&sudo=True")

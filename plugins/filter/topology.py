@@ -47,6 +47,15 @@ def topology_endpoints(
     return endpoints
 
 
+def topology_targets(endpoints: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return endpoints as scrape targets: ``[{"address": "ip:port", "instance": name}, …]``.
+
+    Args:
+        endpoints: as :func:`topology_endpoints` returns them.
+    """
+    return [{"address": f"{host['address']}:{host['port']}", "instance": str(host["name"])} for host in endpoints]
+
+
 def topology_problems(backends: Sequence[Mapping[str, Any]], balancers: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what is wrong with the site's hosts, a sentence with its mend each; an empty list is a sound inventory.
 
@@ -105,4 +114,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"topology_endpoints": topology_endpoints, "topology_problems": topology_problems}
+        return {
+            "topology_endpoints": topology_endpoints,
+            "topology_problems": topology_problems,
+            "topology_targets": topology_targets,
+        }

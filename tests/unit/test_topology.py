@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from topology import topology_endpoints, topology_problems
+from topology import topology_endpoints, topology_problems, topology_targets
 
 HOSTVARS: dict[str, dict[str, Any]] = {
     "one": {"ansible_host": "192.0.2.1"},
@@ -32,6 +32,10 @@ def test_endpoints_come_in_inventory_order_with_address_and_port() -> None:
 def test_bad_port_names_host_and_variable(port: object) -> None:
     with pytest.raises(AnsibleFilterError, match=r"app_port of one is .*number from 1 to 65535"):
         topology_endpoints(["one"], {"one": {"app_port": port}}, "app_port", 80)
+
+
+def test_targets_carry_address_and_inventory_name() -> None:
+    assert topology_targets([endpoint("one", port=9091)]) == [{"address": "192.0.2.1:9091", "instance": "one"}]
 
 
 def test_sound_inventory_has_no_problems() -> None:

@@ -27,6 +27,8 @@ def render(lab: Lab, mirror: dict[str, object]) -> str:
         "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=/dev/null "
         "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
     }
+    # With the lab's keys: it goes when the lab goes.
+    secrets = {"grafana_password_file": str(lab.state / "grafana_admin_password")}
     groups: dict[str, Any] = {}
     for host in lab.hosts:
         members = groups.setdefault(host.group, {"hosts": {}})["hosts"]
@@ -36,4 +38,4 @@ def render(lab: Lab, mirror: dict[str, object]) -> str:
             "ansible_port": host.ssh_port,
             "service_address": host.address,
         }
-    return _HEADER + yaml.safe_dump({"all": {"vars": ssh | mirror, "children": groups}}, sort_keys=False, width=1000)
+    return _HEADER + yaml.safe_dump({"all": {"vars": ssh | secrets | mirror, "children": groups}}, sort_keys=False, width=1000)
