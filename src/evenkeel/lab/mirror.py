@@ -26,7 +26,8 @@ from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import PROJECT, Lab
 from evenkeel.lab.system import run, say
 
-_APP = PROJECT / "roles" / "backend_app"
+_ROLES = PROJECT / "roles"
+_APP = _ROLES / "backend_app"
 _PROBE_SECONDS = 8
 _START_SECONDS = 30
 
@@ -54,6 +55,27 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Image:
+    """An image of Docker Hub that the mirror's registry offers under its real name.
+
+    Attributes:
+        folder: the folder of ``lab/mirror`` with its Dockerfile.
+        role: the role that runs it or builds on it.
+        variable: the role's variable whose default is its reference.
+    """
+
+    folder: str
+    role: str
+    variable: str
+
+    @property
+    def reference(self) -> str:
+        """Its name at Docker Hub, such as ``prom/pushgateway:v1.11.4``."""
+        defaults = yaml.safe_load((_ROLES / self.role / "defaults" / "main.yml").read_text())
+        return str(defaults[self.variable]).removeprefix("docker.io/")
+
+
+@dataclass(frozen=True)
 class Component:
     """One upstream source.
 
@@ -61,11 +83,13 @@ class Component:
         name: what the user reads.
         probe: the URL that tells whether upstream answers, made from distribution and code name.
         variables: the role variables that lead to the mirror instead.
+        images: what the mirror's registry then has to offer.
     """
 
     name: str
     probe: Callable[[str, str], str]
     variables: Callable[[Source], dict[str, object]]
+    images: tuple[Image, ...] = ()
 
 
 def _docker_variables(source: Source) -> dict[str, object]:
@@ -88,6 +112,10 @@ COMPONENTS = (
         "Docker Hub",
         lambda _distribution, _codename: "https://registry-1.docker.io/v2/",
         lambda source: {"docker_registry_mirrors": [source.inside]},
+        (
+            Image("python", "backend_app", "backend_app_base_image"),
+            Image("pushgateway", "pushgateway", "pushgateway_image"),
+        ),
     ),
     Component(
         "Python wheels",
@@ -128,11 +156,12 @@ def ensure_mirror(lab: Lab, base: str, host_image: str) -> dict[str, object]:
     if not missing:
         return {}
     outside = _serve(lab, _mirror_image(base))
-    _push(outside, images.build("mirror-python", PROJECT / "lab" / "mirror" / "python", images.debian_base()))
     source = Source(f"http://{outside}", f"http://{lab.mirror_address}", distribution, codename)
     variables: dict[str, object] = {}
     for component in missing:
         variables |= component.variables(source)
+        for image in component.images:
+            _push(outside, image)
     return variables
 
 
@@ -210,11 +239,10 @@ def _serve(lab: Lab, image: str) -> str:
             time.sleep(0.2)
 
 
-def _push(outside: str, image: str) -> None:
-    """Offer ``image`` under the name of the application's base image."""
-    defaults = yaml.safe_load((_APP / "defaults" / "main.yml").read_text())
-    reference = str(defaults["backend_app_base_image"]).removeprefix("docker.io/")
-    target = f"{outside}/{reference}"
-    docker("tag", image, target)
-    docker("push", "--quiet", target, failure=f"Putting {reference} into the mirror failed")
+def _push(outside: str, image: Image) -> None:
+    """Build ``image`` from its folder and offer it under its real name."""
+    built = images.build(f"mirror-{image.folder}", PROJECT / "lab" / "mirror" / image.folder, images.debian_base())
+    target = f"{outside}/{image.reference}"
+    docker("tag", built, target)
+    docker("push", "--quiet", target, failure=f"Putting {image.reference} into the mirror failed")
     docker("rmi", target)

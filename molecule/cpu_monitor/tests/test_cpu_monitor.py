@@ -1,0 +1,211 @@
+"""The CPU monitor on its host: its rhythm, what it measures, and what it does when it or its Pushgateway fails."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from scenario import Scenario, recap, wait_until
+
+CONVERGE = "molecule/cpu_monitor/converge.yml"
+LABELS = '{instance="somebody",job="cpu_usage"}'
+PUSHES = 'pushgateway_http_push_duration_seconds_count{method="put"}'
+
+
+@pytest.fixture
+def host(scenario: Scenario) -> Any:
+    return scenario.host("cpu-monitor-1")
+
+
+@pytest.fixture
+def url(scenario: Scenario) -> str:
+    return f"http://{scenario.addresses['cpu-monitor-1']}:9091"
+
+
+@pytest.fixture(autouse=True)
+def pushing(host: Any, url: str) -> Iterator[None]:
+    """Begin every test with a monitor that pushes, whatever the test before did."""
+    host.run("docker unpause pushgateway")
+    host.check_output("docker start pushgateway && systemctl start cpu_monitor")
+    wait_for_pushes(url, 1)
+    yield
+    host.run("docker unpause pushgateway")
+
+
+def metrics(url: str) -> dict[str, float]:
+    """Return all series of the Pushgateway; none while it does not answer."""
+    try:
+        text = requests.get(f"{url}/metrics", timeout=2).text
+    except requests.RequestException:
+        return {}
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
+
+
+def own(url: str) -> dict[str, float]:
+    """Return the monitor's own series, by name."""
+    return {
+        name.removesuffix(LABELS): value
+        for name, value in metrics(url).items()
+        if name.startswith("cpu_") and name.endswith(LABELS)
+    }
+
+
+def wait_for_pushes(url: str, count: int) -> None:
+    """Wait for so many pushes from now on; the group is then there."""
+    before = metrics(url).get(PUSHES, 0.0)
+    wait_until(lambda: metrics(url).get(PUSHES, 0.0) >= before + count and own(url) != {}, f"{count} pushes arrive")
+
+
+def main_pid(host: Any) -> int:
+    return int(host.check_output("systemctl show cpu_monitor --property=MainPID --value"))
+
+
+def journal(host: Any, pid: int) -> list[str]:
+    """Return what one process of the monitor has said."""
+    lines: list[str] = host.check_output("journalctl --output=cat _PID=%s", str(pid)).splitlines()
+    return lines
+
+
+def test_one_push_a_second(url: str) -> None:
+    # Numbers of pushes against the time that passed, however long that was: no push can be late for the next.
+    wait_for_pushes(url, 1)
+    first, started = metrics(url)[PUSHES], time.monotonic()
+    time.sleep(20)
+    pushed, passed = metrics(url)[PUSHES] - first, time.monotonic() - started
+    assert abs(pushed - passed) <= 0.1 * passed
+
+
+def test_pushes_do_not_drift(url: str) -> None:
+    # Each push is as late as its host was busy, but lateness does not add up: over n pushes the time is n seconds.
+    name = f"push_time_seconds{LABELS}"
+    first = metrics(url)
+    wait_for_pushes(url, 15)
+    last = metrics(url)
+    assert last[name] - first[name] == pytest.approx(last[PUSHES] - first[PUSHES], abs=0.5)
+
+
+def test_group_has_value_success_and_errors(url: str) -> None:
+    found = own(url)
+    assert set(found) == {"cpu_usage", "cpu_monitor_last_success_timestamp_seconds", "cpu_monitor_errors_total"}
+    assert 0 <= found["cpu_usage"] <= 100
+    pushed = metrics(url)[f"push_time_seconds{LABELS}"]
+    assert found["cpu_monitor_last_success_timestamp_seconds"] == pytest.approx(pushed, abs=2)
+
+
+def test_busy_cpus_are_seen(host: Any, url: str) -> None:
+    # As many loops as there are CPUs, which end by themselves.
+    host.check_output(
+        "for cpu in $(seq $(nproc)); do systemd-run --quiet --collect timeout 30 sh -c 'while :; do :; done'; done"
+    )
+    seen: list[float] = []
+
+    def busy() -> bool:
+        seen.append(own(url)["cpu_usage"])
+        return seen[-1] > 90
+
+    wait_until(busy, "the value is above 90", seconds=30)
+    assert all(0 <= value <= 100 for value in seen)
+
+
+def test_stopped_gateway_is_survived(host: Any, url: str) -> None:
+    pid = main_pid(host)
+    host.check_output("docker stop pushgateway")
+    wait_until(lambda: any("pushes fail" in line for line in journal(host, pid)), "the failure is in the journal")
+    time.sleep(5)
+    host.check_output("docker start pushgateway")
+    wait_for_pushes(url, 3)
+    assert main_pid(host) == pid
+    assert own(url)["cpu_monitor_errors_total"] >= 3
+    said = journal(host, pid)
+    assert len([line for line in said if "pushes fail" in line]) == 1, "every failure was logged"
+    assert len([line for line in said if "pushes succeed again" in line]) == 1
+
+
+def test_nothing_waits_in_a_gateway_that_hangs(host: Any, url: str) -> None:
+    pid = main_pid(host)
+    before, errors, started = metrics(url)[PUSHES], own(url)["cpu_monitor_errors_total"], time.monotonic()
+    host.check_output("docker pause pushgateway")
+    paused = time.monotonic()
+    wait_until(lambda: any("no answer within" in line for line in journal(host, pid)), "a push was given up")
+    time.sleep(15)
+    held = time.monotonic() - paused
+    host.check_output("docker unpause pushgateway")
+    # At once: whatever had been queued would arrive now. One push may: it was under way when the hang began.
+    wait_for_pushes(url, 3)
+    pushed, passed = metrics(url)[PUSHES] - before, time.monotonic() - started
+    assert pushed <= passed - held + 3, "pushes of the past arrived"
+    assert main_pid(host) == pid
+    assert own(url)["cpu_monitor_errors_total"] - errors >= 10
+
+
+def test_killed_monitor_comes_back(host: Any, url: str) -> None:
+    # More often than systemd's usual limit of starts would let it.
+    for _ in range(6):
+        pid = main_pid(host)
+        host.check_output("kill -9 %s", str(pid))
+        wait_until(lambda gone=pid: main_pid(host) not in {0, gone}, "another process runs", seconds=20)  # type: ignore[misc]
+    wait_for_pushes(url, 2)
+
+
+def test_killed_monitor_leaves_nothing_behind(host: Any, url: str) -> None:
+    # Held down after its death: systemd clears up for it.
+    host.check_output("systemctl kill --signal=KILL cpu_monitor && systemctl stop cpu_monitor")
+    assert own(url) == {}
+
+
+def test_stop_deletes_the_group(host: Any, url: str) -> None:
+    pid = main_pid(host)
+    host.check_output("systemctl stop cpu_monitor")
+    assert own(url) == {}
+    assert f"push_time_seconds{LABELS}" not in metrics(url)
+    assert host.check_output("systemctl show cpu_monitor --property=Result --value") == "success"
+    assert not [line for line in journal(host, pid) if "not deleted" in line]
+
+
+def test_stop_is_bounded_while_the_gateway_hangs(host: Any) -> None:
+    host.check_output("docker pause pushgateway")
+    host.check_output("systemctl stop cpu_monitor")
+    # Not ended by systemd's patience: it ended by itself.
+    assert host.check_output("systemctl show cpu_monitor --property=Result --value") == "success"
+
+
+def test_process_has_no_rights_to_spare(host: Any) -> None:
+    status = host.check_output("cat /proc/%s/status", str(main_pid(host)))
+    assert not re.search(r"^Uid:\t0\t", status, re.MULTILINE)
+    for line in ("CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"):
+        assert line in status
+    assert "cpu_monitor" not in host.check_output("cat /etc/passwd")
+
+
+def test_bad_setting_fails_the_play_and_says_why(scenario: Scenario, host: Any, url: str) -> None:
+    try:
+        run = scenario.play(CONVERGE, "-e", "cpu_monitor_timeout=2")
+        assert run.returncode == 2, run.stdout
+        wait_until(
+            lambda: host.check_output("systemctl show cpu_monitor --property=ActiveState --value") == "failed",
+            "it is not started again and again",
+        )
+        said = host.check_output("journalctl --output=cat --unit=cpu_monitor --lines=20")
+        assert "CPU_MONITOR_TIMEOUT is 2: give more than 0 and less than the interval of 1 s." in said
+    finally:
+        run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    wait_for_pushes(url, 1)
+
+
+def test_role_fails_where_no_push_arrives(scenario: Scenario, url: str) -> None:
+    # The monitor runs, but pushes elsewhere: the role's question is what notices.
+    run = scenario.play(CONVERGE, "--check")
+    assert run.returncode == 0, run.stdout
+    assert recap(run.stdout)["cpu-monitor-1"]["changed"] == 0
+    run = scenario.play(CONVERGE, "-e", "cpu_monitor_instance=other")
+    assert run.returncode == 0, run.stdout
+    assert f"cpu_usage{LABELS}" not in metrics(url), "the old name's group went with the old monitor"
+    assert 'cpu_usage{instance="other",job="cpu_usage"}' in metrics(url)
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout

@@ -1,0 +1,106 @@
+"""The Pushgateway in its container: who reaches it, with which rights it runs, and what it remembers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import requests
+from scenario import Scenario, wait_until
+
+CONVERGE = "molecule/pushgateway/converge.yml"
+
+
+@pytest.fixture
+def host(scenario: Scenario) -> Any:
+    return scenario.host("pushgateway-1")
+
+
+@pytest.fixture
+def address(scenario: Scenario) -> str:
+    return scenario.addresses["pushgateway-1"]
+
+
+@pytest.fixture
+def url(address: str) -> str:
+    return f"http://{address}:9091"
+
+
+def container(host: Any) -> dict[str, Any]:
+    """Return what the engine knows of the container."""
+    found: dict[str, Any] = json.loads(host.check_output("docker inspect pushgateway"))[0]
+    return found
+
+
+def group(url: str, name: str) -> str:
+    """Return the address of a group of metrics."""
+    return f"{url}/metrics/job/test/instance/{name}"
+
+
+def series(url: str) -> set[str]:
+    """Return the series that tests pushed."""
+    lines = requests.get(f"{url}/metrics", timeout=5).text.splitlines()
+    return {line for line in lines if line.startswith("test_")}
+
+
+def ready(host: Any, url: str) -> bool:
+    return bool(host.run("curl --fail --silent %s/-/ready", url).rc == 0)
+
+
+def test_pushed_group_is_kept_replaced_and_deleted(url: str) -> None:
+    assert requests.put(group(url, "a"), data="test_one 1\ntest_two 2\n", timeout=5).status_code == 200
+    assert series(url) == {'test_one{instance="a",job="test"} 1', 'test_two{instance="a",job="test"} 2'}
+    requests.put(group(url, "a"), data="test_one 3\n", timeout=5)
+    assert series(url) == {'test_one{instance="a",job="test"} 3'}
+    assert 'push_time_seconds{instance="a",job="test"}' in requests.get(f"{url}/metrics", timeout=5).text
+    requests.delete(group(url, "a"), timeout=5)
+    assert series(url) == set()
+
+
+def test_only_its_own_address_answers(host: Any, address: str) -> None:
+    listening = [line.split()[3] for line in host.check_output("ss -Hltn 'sport = :9091'").splitlines()]
+    assert listening == [f"{address}:9091"]
+    assert host.run("curl --silent --max-time 2 http://127.0.0.1:9091/-/ready").rc == 7
+
+
+def test_container_has_no_rights_to_spare(host: Any) -> None:
+    found = container(host)
+    assert found["HostConfig"]["ReadonlyRootfs"] is True
+    assert [right.lower() for right in found["HostConfig"]["CapDrop"]] == ["all"]
+    assert found["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true"]
+    assert found["HostConfig"]["Privileged"] is False
+    assert found["Mounts"] == []
+    status = host.check_output("cat /proc/%s/status", str(found["State"]["Pid"]))
+    assert "Uid:\t65534\t65534" in status
+    assert "CapEff:\t0000000000000000" in status
+    assert "CapBnd:\t0000000000000000" in status
+
+
+def test_image_is_the_pinned_one(host: Any) -> None:
+    assert container(host)["Config"]["Image"] == "docker.io/prom/pushgateway:v1.11.4"
+
+
+def test_killed_process_comes_back_by_itself_and_knows_nothing_old(host: Any, url: str) -> None:
+    requests.put(group(url, "old"), data="test_one 1\n", timeout=5)
+    before = container(host)["State"]["Pid"]
+    host.check_output("kill -9 %s", str(before))
+    wait_until(lambda: container(host)["State"]["Pid"] not in {0, before} and ready(host, url), "it is back")
+    assert series(url) == set()
+    assert requests.put(group(url, "new"), data="test_one 1\n", timeout=5).status_code == 200
+    requests.delete(group(url, "new"), timeout=5)
+
+
+def test_it_comes_back_with_the_engine(host: Any, url: str) -> None:
+    host.check_output("systemctl restart docker")
+    wait_until(lambda: ready(host, url), "it is back")
+
+
+def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host: Any, url: str) -> None:
+    requests.put(group(url, "kept"), data="test_one 1\n", timeout=5)
+    before = container(host)
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert (container(host)["Id"], container(host)["State"]["Pid"]) == (before["Id"], before["State"]["Pid"])
+    assert series(url) == {'test_one{instance="kept",job="test"} 1'}
+    requests.delete(group(url, "kept"), timeout=5)
