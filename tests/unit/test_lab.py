@@ -77,6 +77,15 @@ def test_package_version_leaves_epoch_and_revision_out() -> None:
         mirror.package_version(PACKAGES, "docker")
 
 
+def test_release_of_prometheus_is_read_from_what_the_mirror_serves() -> None:
+    listing = '<a href="../">../</a>\n<a href="v2.53.3/">v2.53.3/</a>    23-Nov-2026 07:00    -\n'
+    assert mirror.release_version(listing) == "2.53.3"
+    with pytest.raises(LabError, match="no release of Prometheus"):
+        mirror.release_version('<a href="../">../</a>')
+    sums = f"{'a' * 64}  prometheus-2.53.3.linux-amd64.tar.gz\n{'b' * 64}  prometheus-2.53.3.linux-arm64.tar.gz\n"
+    assert mirror.release_checksums(sums) == {"amd64": "a" * 64, "arm64": "b" * 64}
+
+
 def test_taken_port_is_named() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

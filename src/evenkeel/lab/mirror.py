@@ -102,6 +102,17 @@ def _docker_variables(source: Source) -> dict[str, object]:
     }
 
 
+def _prometheus_variables(source: Source) -> dict[str, object]:
+    root = "github.com/prometheus/prometheus/releases/download"
+    version = release_version(source.read(f"{root}/").decode())
+    sums = source.read(f"{root}/v{version}/sha256sums.txt").decode()
+    return {
+        "prometheus_release_url": f"{source.inside}/{root}",
+        "prometheus_version": version,
+        "prometheus_checksums": release_checksums(sums),
+    }
+
+
 COMPONENTS = (
     Component(
         "Docker's apt repository",
@@ -122,6 +133,11 @@ COMPONENTS = (
         lambda _distribution, _codename: f"{PyPI.simple_url}/flask/",
         lambda source: {"backend_app_pip_index_url": f"{source.inside}/simple/"},
     ),
+    Component(
+        "Prometheus' releases",
+        lambda _distribution, _codename: "https://github.com/prometheus/prometheus/releases/latest",
+        _prometheus_variables,
+    ),
 )
 
 
@@ -135,6 +151,23 @@ def package_version(packages: str, name: str) -> str:
     if not found:
         raise LabError(f"The mirror has no package {name}: run make lab-down and make lab again.")
     return found[1]
+
+
+def release_version(listing: str) -> str:
+    """Return the version of the only release (a folder ``v1.2.3/``) in a web server's folder listing.
+
+    Raises:
+        LabError: there is none.
+    """
+    found = re.search(r'href="v(\d[\d.]*)/"', listing)
+    if not found:
+        raise LabError("The mirror has no release of Prometheus: run make lab-down and make lab again.")
+    return found[1]
+
+
+def release_checksums(sums: str) -> dict[str, str]:
+    """Return a release's sha256 by architecture, such as ``{"amd64": "…"}``, from its ``sha256sums.txt``."""
+    return {arch: digest for digest, arch in re.findall(r"^(\w{64})\s+\S+\.linux-(\w+)\.tar\.gz$", sums, re.MULTILINE)}
 
 
 def ensure_mirror(lab: Lab, base: str, host_image: str) -> dict[str, object]:
