@@ -61,11 +61,13 @@ class Component:
         name: what the user reads.
         probe: the URL that tells whether upstream answers, made from distribution and code name.
         variables: the role variables that lead to the mirror instead.
+        remark: what the user should know of the mirror's version, if anything.
     """
 
     name: str
     probe: Callable[[str, str], str]
     variables: Callable[[Source], dict[str, object]]
+    remark: str = ""
 
 
 def _docker_variables(source: Source) -> dict[str, object]:
@@ -75,6 +77,16 @@ def _docker_variables(source: Source) -> dict[str, object]:
         "docker_apt_url": f"{source.inside}/{root}",
         "docker_apt_key_checksum": f"sha256:{hashlib.sha256(source.read(f'{root}/gpg')).hexdigest()}",
         "docker_version": package_version(packages, "docker-ce"),
+    }
+
+
+def _grafana_variables(source: Source) -> dict[str, object]:
+    root = "apt.grafana.com"
+    packages = source.read(f"{root}/dists/stable/main/binary-amd64/Packages").decode()
+    return {
+        "grafana_apt_url": f"{source.inside}/{root}",
+        "grafana_apt_key_checksum": f"sha256:{hashlib.sha256(source.read(f'{root}/gpg-full.key')).hexdigest()}",
+        "grafana_version": package_version(packages, "grafana"),
     }
 
 
@@ -93,6 +105,12 @@ COMPONENTS = (
         "Python wheels",
         lambda _distribution, _codename: f"{PyPI.simple_url}/flask/",
         lambda source: {"backend_app_pip_index_url": f"{source.inside}/simple/"},
+    ),
+    Component(
+        "Grafana's apt repository",
+        lambda _distribution, _codename: "https://apt.grafana.com/dists/stable/InRelease",
+        _grafana_variables,
+        "Grafana is a stand-in here: it tests the installation and draws nothing",
     ),
 )
 
@@ -125,6 +143,8 @@ def ensure_mirror(lab: Lab, base: str, host_image: str) -> dict[str, object]:
     missing = [component for component, answered in zip(COMPONENTS, answers, strict=True) if not answered]
     for component in COMPONENTS:
         say(f"{component.name}: {'the mirror, since upstream does not answer' if component in missing else 'upstream'}")
+        if component in missing and component.remark:
+            say(component.remark)
     if not missing:
         return {}
     outside = _serve(lab, _mirror_image(base))
@@ -153,7 +173,8 @@ def _probe(image: str, urls: list[str]) -> list[bool]:
 def _mirror_image(base: str) -> str:
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
         context = Path(folder) / "mirror"
-        shutil.copytree(PROJECT / "lab" / "mirror", context)
+        # What Python leaves beside its files would make another image of the same content.
+        shutil.copytree(PROJECT / "lab" / "mirror", context, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(_APP / "files" / "app" / "requirements.txt", context)
         return images.build("mirror", context, base, lambda: _download_wheels(context))
 
