@@ -75,6 +75,10 @@ def test_package_version_leaves_epoch_and_revision_out() -> None:
         mirror.package_version(PACKAGES, "docker")
 
 
+def test_only_the_stand_in_has_a_remark() -> None:
+    assert [component.name for component in mirror.COMPONENTS if component.remark] == ["Grafana's apt repository"]
+
+
 def test_taken_port_is_named() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))
