@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from grafana_standin import VERSION, StandinError, ini, provisioning
 from grafana_standin.__main__ import main
 from grafana_standin.dashboards import Dashboards
