@@ -76,9 +76,13 @@ unit: .venv/ready ## Run the tests that need no hosts
 molecule: $(SCENARIOS:%=molecule-%) ## Run every scenario
 
 .PHONY: molecule-%
-molecule-%: .venv/ready ## Run one scenario: default, docker, backend_app, haproxy
+molecule-%: .venv/ready ## Run one scenario: default, docker, backend_app, haproxy, grafana
 	python -m evenkeel.lab engine
 	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
+
+.PHONY: dashboards
+dashboards: .venv/ready ## Write Grafana's dashboards to files/dashboards
+	python -m evenkeel.dashboards
 
 .PHONY: lock
 lock: .venv/ready ## Renew the exact versions in requirements.txt

@@ -86,6 +86,10 @@ def test_release_of_prometheus_is_read_from_what_the_mirror_serves() -> None:
     assert mirror.release_checksums(sums) == {"amd64": "a" * 64, "arm64": "b" * 64}
 
 
+def test_only_the_stand_in_has_a_remark() -> None:
+    assert [component.name for component in mirror.COMPONENTS if component.remark] == ["Grafana's apt repository"]
+
+
 def test_taken_port_is_named() -> None:
     with socket.socket() as holder:
         holder.bind(("127.0.0.1", 0))

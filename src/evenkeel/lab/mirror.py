@@ -84,12 +84,14 @@ class Component:
         probe: the URL that tells whether upstream answers, made from distribution and code name.
         variables: the role variables that lead to the mirror instead.
         images: what the mirror's registry then has to offer.
+        remark: what the user should know of the mirror's version, if anything.
     """
 
     name: str
     probe: Callable[[str, str], str]
     variables: Callable[[Source], dict[str, object]]
     images: tuple[Image, ...] = ()
+    remark: str = ""
 
 
 def _docker_variables(source: Source) -> dict[str, object]:
@@ -110,6 +112,16 @@ def _prometheus_variables(source: Source) -> dict[str, object]:
         "prometheus_release_url": f"{source.inside}/{root}",
         "prometheus_version": version,
         "prometheus_checksums": release_checksums(sums),
+    }
+
+
+def _grafana_variables(source: Source) -> dict[str, object]:
+    root = "apt.grafana.com"
+    packages = source.read(f"{root}/dists/stable/main/binary-amd64/Packages").decode()
+    return {
+        "grafana_apt_url": f"{source.inside}/{root}",
+        "grafana_apt_key_checksum": f"sha256:{hashlib.sha256(source.read(f'{root}/gpg-full.key')).hexdigest()}",
+        "grafana_version": package_version(packages, "grafana"),
     }
 
 
@@ -137,6 +149,12 @@ COMPONENTS = (
         "Prometheus' releases",
         lambda _distribution, _codename: "https://github.com/prometheus/prometheus/releases/latest",
         _prometheus_variables,
+    ),
+    Component(
+        "Grafana's apt repository",
+        lambda _distribution, _codename: "https://apt.grafana.com/dists/stable/InRelease",
+        _grafana_variables,
+        remark="Grafana is a stand-in here: it tests the installation and draws nothing",
     ),
 )
 
@@ -186,6 +204,8 @@ def ensure_mirror(lab: Lab, base: str, host_image: str) -> dict[str, object]:
     missing = [component for component, answered in zip(COMPONENTS, answers, strict=True) if not answered]
     for component in COMPONENTS:
         say(f"{component.name}: {'the mirror, since upstream does not answer' if component in missing else 'upstream'}")
+        if component in missing and component.remark:
+            say(component.remark)
     if not missing:
         return {}
     outside = _serve(lab, _mirror_image(base))
@@ -215,7 +235,8 @@ def _probe(image: str, urls: list[str]) -> list[bool]:
 def _mirror_image(base: str) -> str:
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
         context = Path(folder) / "mirror"
-        shutil.copytree(PROJECT / "lab" / "mirror", context)
+        # What Python leaves beside its files would make another image of the same content.
+        shutil.copytree(PROJECT / "lab" / "mirror", context, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(_APP / "files" / "app" / "requirements.txt", context)
         return images.build("mirror", context, base, lambda: _download_wheels(context))
 
