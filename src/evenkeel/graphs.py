@@ -17,7 +17,7 @@ import matplotlib as mpl
 import requests
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 the drawing backend must be chosen first: there is no display
+from matplotlib import pyplot as plt
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "files" / "dashboards" / "site.json"
 TITLES = ("CPU per backend", "RPS per backend", "Total RPS")
@@ -141,9 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = end - arguments.seconds
     try:
         wanted = panels(json.loads(DASHBOARD.read_text()), TITLES)
-        graphs = {
-            panel.title: query_range(arguments.prometheus, panel.queries[0][0], start, end) for panel in wanted
-        }
+        graphs = {panel.title: query_range(arguments.prometheus, panel.queries[0][0], start, end) for panel in wanted}
         empty = [title for title, series in graphs.items() if not series]
         if empty:
             raise GraphError(f"Prometheus has no data for {empty[0]!r}: send some requests first.")

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+
 from evenkeel.graphs import DASHBOARD, TITLES, GraphError, draw, main, panels, with_gaps
 
 

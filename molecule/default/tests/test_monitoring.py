@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 import requests
-from evenkeel.graphs import DASHBOARD, Panel, panels
 from scenario import Scenario, wait_until
+
+from evenkeel.graphs import DASHBOARD, Panel, panels
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 PANELS = panels(json.loads(DASHBOARD.read_text()))

@@ -38,4 +38,6 @@ def render(lab: Lab, mirror: dict[str, object]) -> str:
             "ansible_port": host.ssh_port,
             "service_address": host.address,
         }
-    return _HEADER + yaml.safe_dump({"all": {"vars": ssh | secrets | mirror, "children": groups}}, sort_keys=False, width=1000)
+    return _HEADER + yaml.safe_dump(
+        {"all": {"vars": ssh | secrets | mirror, "children": groups}}, sort_keys=False, width=1000
+    )
