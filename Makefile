@@ -37,7 +37,9 @@ help: ## List the targets and their variables
 .PHONY: lab
 lab: lab-hosts ## Bring up a whole site on this machine
 	ansible-playbook -i inventories/lab site.yml $(ARGS)
-	@echo "The lab answers: http://127.0.0.1:$(LAB_SITE_PORT)/ (the site), http://127.0.0.1:$(LAB_STATS_PORT)/stats (HAProxy)"
+	@echo "The lab answers: http://127.0.0.1:$(LAB_SITE_PORT)/ (the site), http://127.0.0.1:$(LAB_STATS_PORT)/stats (HAProxy),"
+	@echo "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)/ (Prometheus), http://127.0.0.1:$(LAB_GRAFANA_PORT)/ (Grafana: admin, password in"
+	@echo ".lab/lab/grafana_admin_password)"
 
 .PHONY: lab-hosts
 lab-hosts: .venv/ready ## Bring up the lab's hosts only, untouched by Ansible

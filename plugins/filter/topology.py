@@ -56,6 +56,11 @@ def topology_targets(endpoints: Iterable[Mapping[str, Any]]) -> list[dict[str, s
     return [{"address": f"{host['address']}:{host['port']}", "instance": str(host["name"])} for host in endpoints]
 
 
+def topology_urls(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return endpoints as addresses for a browser, such as ``http://192.0.2.1:9090/``."""
+    return [f"http://{host['address']}:{host['port']}/" for host in endpoints]
+
+
 def topology_problems(backends: Sequence[Mapping[str, Any]], balancers: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what is wrong with the site's hosts, a sentence with its mend each; an empty list is a sound inventory.
 
@@ -118,4 +123,5 @@ class FilterModule:
             "topology_endpoints": topology_endpoints,
             "topology_problems": topology_problems,
             "topology_targets": topology_targets,
+            "topology_urls": topology_urls,
         }

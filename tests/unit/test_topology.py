@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from topology import topology_endpoints, topology_problems, topology_targets
+from topology import topology_endpoints, topology_problems, topology_targets, topology_urls
 
 HOSTVARS: dict[str, dict[str, Any]] = {
     "one": {"ansible_host": "192.0.2.1"},
@@ -36,6 +36,7 @@ def test_bad_port_names_host_and_variable(port: object) -> None:
 
 def test_targets_carry_address_and_inventory_name() -> None:
     assert topology_targets([endpoint("one", port=9091)]) == [{"address": "192.0.2.1:9091", "instance": "one"}]
+    assert topology_urls([endpoint("one", port=3000)]) == ["http://192.0.2.1:3000/"]
 
 
 def test_sound_inventory_has_no_problems() -> None:
