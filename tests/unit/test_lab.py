@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 
 import pytest
@@ -11,7 +12,7 @@ import yaml
 from evenkeel.lab import hosts, inventory, mirror
 from evenkeel.lab.__main__ import main
 from evenkeel.lab.errors import LabError
-from evenkeel.lab.settings import Host, Lab, host_list, parse_hosts, parse_subnet, site_names
+from evenkeel.lab.settings import PROJECT, Host, Lab, host_list, parse_hosts, parse_subnet, site_names
 
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
 PACKAGES = """Package: containerd.io
@@ -87,3 +88,16 @@ def test_taken_port_is_named() -> None:
 def test_command_prints_one_sentence_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["up", "--backends", "0"]) == 1
     assert capsys.readouterr().err == "lab: BACKENDS is 0: choose a number from 1 to 200.\n"
+
+
+def test_images_of_the_mirror_have_a_dockerfile_and_an_exact_reference() -> None:
+    offered = {image for component in mirror.COMPONENTS for image in component.images}
+    assert {image.role for image in offered} == {"backend_app", "pushgateway"}
+    for image in offered:
+        assert (PROJECT / "lab" / "mirror" / image.folder / "Dockerfile").is_file()
+        # Without the registry's name: it is asked for under the mirror's.
+        assert re.fullmatch(r"(library|prom)/[a-z]+:v?\d+\.\d+[a-z0-9.-]*", image.reference)
+
+
+def test_images_are_missed_with_docker_hub_only() -> None:
+    assert [component.name for component in mirror.COMPONENTS if component.images] == ["Docker Hub"]
