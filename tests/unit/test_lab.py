@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import shutil
 import socket
 
@@ -13,7 +14,7 @@ import yaml
 from evenkeel.lab import engine, hosts, inventory, mirror, system
 from evenkeel.lab.__main__ import main
 from evenkeel.lab.errors import LabError
-from evenkeel.lab.settings import Host, Lab, host_list, parse_hosts, parse_subnet, site_names
+from evenkeel.lab.settings import PROJECT, Host, Lab, host_list, parse_hosts, parse_subnet, site_names
 
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
 PACKAGES = """Package: containerd.io
@@ -123,3 +124,16 @@ def test_failed_command_is_told_with_its_last_words() -> None:
         system.run(["sh", "-c", "echo no such number >&2; exit 3"], failure="Counting failed")
     with pytest.raises(LabError, match="there is no program `no-such-program`"):
         system.run(["no-such-program"])
+
+
+def test_images_of_the_mirror_have_a_dockerfile_and_an_exact_reference() -> None:
+    offered = {image for component in mirror.COMPONENTS for image in component.images}
+    assert {image.role for image in offered} == {"backend_app", "pushgateway"}
+    for image in offered:
+        assert (PROJECT / "lab" / "mirror" / image.folder / "Dockerfile").is_file()
+        # Without the registry's name: it is asked for under the mirror's.
+        assert re.fullmatch(r"(library|prom)/[a-z]+:v?\d+\.\d+[a-z0-9.-]*", image.reference)
+
+
+def test_images_are_missed_with_docker_hub_only() -> None:
+    assert [component.name for component in mirror.COMPONENTS if component.images] == ["Docker Hub"]

@@ -91,11 +91,6 @@ def test_killed_process_comes_back_by_itself_and_knows_nothing_old(host: Any, ur
     requests.delete(group(url, "new"), timeout=5)
 
 
-def test_it_comes_back_with_the_engine(host: Any, url: str) -> None:
-    host.check_output("systemctl restart docker")
-    wait_until(lambda: ready(host, url), "it is back")
-
-
 def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host: Any, url: str) -> None:
     requests.put(group(url, "kept"), data="test_one 1\n", timeout=5)
     before = container(host)
