@@ -138,7 +138,7 @@ def test_scenario_has_tests(scenario: str) -> None:
 
 def test_every_role_that_runs_a_service_has_a_scenario() -> None:
     # A building block notifies its caller's handlers and has none of its own.
-    with_service = {path.parts[-3] for path in PROJECT.glob("roles/*/handlers/main.yml")} 
+    with_service = {path.parts[-3] for path in PROJECT.glob("roles/*/handlers/main.yml")}
     # Their service is a container: no handler restarts it.
     with_service |= {"backend_app", "pushgateway"}
     assert with_service <= set(SCENARIOS)
