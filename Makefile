@@ -61,7 +61,7 @@ picture: .venv/ready ## Draw the lab's last two minutes into docs/images/site.pn
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: lint unit molecule ## All tests (about ten minutes on two cores)
+test: lint unit molecule ## All tests (about 25 minutes on two cores)
 
 .PHONY: lint
 lint: .venv/ready ## Check style and types
@@ -81,7 +81,7 @@ unit: .venv/ready ## Run the tests that need no hosts
 molecule: $(SCENARIOS:%=molecule-%) ## Run every scenario
 
 .PHONY: molecule-%
-molecule-%: .venv/ready ## Run one scenario: default, docker, backend_app, haproxy, grafana
+molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy, grafana
 	python -m evenkeel.lab engine
 	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
 
