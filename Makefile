@@ -81,7 +81,7 @@ unit: .venv/ready ## Run the tests that need no hosts
 molecule: $(SCENARIOS:%=molecule-%) ## Run every scenario
 
 .PHONY: molecule-%
-molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy, grafana
+molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy
 	python -m evenkeel.lab engine
 	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
 
