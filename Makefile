@@ -61,7 +61,7 @@ picture: .venv/ready ## Draw the lab's last two minutes into docs/images/site.pn
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: lint unit molecule ## All tests (about 25 minutes on two cores)
+test: lint unit molecule ## All tests (about half an hour on two cores)
 
 .PHONY: lint
 lint: .venv/ready ## Check style and types

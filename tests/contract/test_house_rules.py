@@ -147,7 +147,14 @@ def test_every_role_that_runs_a_service_has_a_scenario() -> None:
 def test_fallback_ports_of_the_topology_are_the_roles_defaults() -> None:
     wiring = (PROJECT / "group_vars" / "all" / "topology.yml").read_text()
     found = re.findall(r"topology_endpoints\(hostvars, '(\w+)', (\d+)\)", wiring)
-    assert {name for name, _ in found} >= {"backend_app_port", "haproxy_bind_port"}
+    assert {name for name, _ in found} == {
+        "backend_app_port",
+        "grafana_port",
+        "haproxy_bind_port",
+        "haproxy_stats_port",
+        "prometheus_port",
+        "pushgateway_port",
+    }
     for name, port in found:
         role = next(role for role in ROLES if name.startswith(f"{role}_"))
         assert load(f"roles/{role}/defaults/main.yml")[name] == int(port)
