@@ -85,6 +85,17 @@ molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy
 	python -m evenkeel.lab engine
 	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
 
+.PHONY: bench
+bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks, on the lab
+
+.PHONY: bench-failover
+bench-failover: .venv/ready ## What clients of the lab see of each fault (about half an hour)
+	PYTHONPATH=src:molecule/shared python bench/failover.py --inventory inventories/lab/hosts.yml $(ARGS)
+
+.PHONY: bench-load
+bench-load: .venv/ready ## What the load generator sends from one core
+	python bench/load_generator.py
+
 .PHONY: dashboards
 dashboards: .venv/ready ## Write Grafana's dashboards to files/dashboards
 	python -m evenkeel.dashboards

@@ -15,6 +15,18 @@ from scenario import Scenario, wait_until
 CONVERGE = "molecule/haproxy/converge.yml"
 CONFIG = "/etc/haproxy/haproxy.cfg"
 SERVERS = {"first": 9001, "second": 9002}
+# Ready, but it hangs up on whatever else it is asked.
+HANGS_UP = """
+import http.server
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/readyz":
+            self.send_response(200)
+            self.end_headers()
+        self.close_connection = True
+    do_POST = do_GET
+http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Handler).serve_forever()
+"""
 
 
 @pytest.fixture
@@ -83,10 +95,43 @@ def test_dead_server_is_taken_out_and_comes_back(host: Any, address: str) -> Non
 
 
 def test_server_that_is_not_ready_gets_no_requests(host: Any, address: str) -> None:
-    # Its port is open and it answers: only readiness says no.
+    # Its port is open and it answers; that there is no readiness is 404, "drain me".
     host.check_output("rm /srv/second/readyz")
-    wait_until(lambda: states(address)["second"] == "DOWN", "the server that is not ready is DOWN")
+    wait_until(lambda: states(address)["second"] == "NOLB", "the server that is not ready is drained")
     assert who(address, 10) == {"first": 10}
+    host.check_output("touch /srv/second/readyz")
+    wait_until(lambda: states(address)["second"] == "UP", "the server is ready again")
+
+
+def test_only_what_may_be_done_twice_is_sent_twice(host: Any, address: str) -> None:
+    host.check_output("systemctl stop server-first && systemd-run --unit=hangs-up python3 -c %s", HANGS_UP)
+    try:
+        wait_until(lambda: host.run("curl --silent --fail http://127.0.0.1:9001/readyz").rc == 0, "it is ready")
+        wait_until(lambda: states(address)["first"] == "UP", "the server that hangs up is UP")
+        assert who(address, 10) == {"second": 10}
+        posts = [requests.post(f"http://{address}:8080/name", timeout=5).status_code for _ in range(10)]
+        # 501 is the other server's own answer to a POST.
+        assert Counter(posts) == {502: 5, 501: 5}
+    finally:
+        host.check_output("systemctl stop hangs-up")
+
+
+def test_no_server_left_is_said_in_words(host: Any, address: str) -> None:
+    host.check_output("systemctl stop server-first server-second")
+    wait_until(lambda: set(states(address).values()) == {"DOWN"}, "both servers are DOWN")
+    answer = requests.get(f"http://{address}:8080/name", timeout=5)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "try again" in answer.text
+
+
+def test_state_of_servers_survives_a_reload(host: Any, address: str) -> None:
+    host.check_output("systemctl stop server-first")
+    host.check_output("echo 'set server app/second state drain' | socat - /run/haproxy/admin.sock")
+    wait_until(lambda: states(address) == {"first": "DOWN", "second": "DRAIN"}, "one is DOWN, one is drained")
+    for _ in range(3):
+        host.check_output("systemctl reload haproxy")
+        assert states(address) == {"first": "DOWN", "second": "DRAIN"}
+    host.check_output("echo 'set server app/second state ready' | socat - /run/haproxy/admin.sock")
 
 
 def test_request_to_a_server_just_gone_is_answered_by_the_other(host: Any, address: str) -> None:

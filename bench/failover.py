@@ -1,0 +1,116 @@
+"""What clients see of each fault: every event of the table in docs/failover.md, several times, on a running site.
+
+Use: ``make bench-failover`` (on the lab, whose hosts it cuts off, freezes and reboots), ``ARGS="--only cut --runs 1"``.
+Prints a line per run and the table in Markdown. It measures; molecule's scenario `failover` judges.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import faults
+import yaml
+from failover import Outcome, states, under_load
+from scenario import Scenario, wait_until
+
+BACKENDS = ("backend-1", "backend-2", "backend-3")
+VICTIM = "backend-2"
+
+
+@dataclass(frozen=True)
+class Event:
+    """A row of the table: what happens, for how many seconds it lasts, and more arguments of the load generator."""
+
+    name: str
+    what: str
+    faults: Callable[[Scenario], Sequence[AbstractContextManager[None]]]
+    seconds: float
+    arguments: Sequence[str] = ()
+
+
+@contextmanager
+def nothing() -> Iterator[None]:
+    """No fault: what the site does by itself."""
+    yield
+
+
+@contextmanager
+def reloads(scenario: Scenario, count: int) -> Iterator[None]:
+    """Reload HAProxy many times while a server is dead."""
+    wait_until(lambda: states(scenario)[VICTIM] == "DOWN", "the balancer knows")
+    for _ in range(count):
+        scenario.host("balancer").check_output("systemctl reload haproxy && sleep 1")
+    yield
+
+
+EVENTS = (
+    Event("none", "nothing", lambda _: [nothing()], 20),
+    Event("reboot", "reboot of a backend", lambda site: [faults.reboot(site, VICTIM)], 0),
+    Event("crash", "SIGKILL of the container", lambda site: [faults.crash(site, VICTIM)], 0),
+    Event("engine", "restart of the engine", lambda site: [faults.engine_restart(site, VICTIM)], 0),
+    Event("cut", "power cut, 20 s", lambda site: [faults.power_cut(site, VICTIM)], 20),
+    Event("frozen", "SIGSTOP of the workers, 20 s", lambda site: [faults.frozen(site, VICTIM)], 20),
+    Event("loss", "20 % packet loss each way, 20 s", lambda site: [faults.loss(site, VICTIM, 0.2)], 20),
+    # The generator shares the cores that are kept busy: it may be late, and says by how much.
+    Event("busy", "every core busy, 10 s", lambda _: [faults.saturation()], 10, ("--max-lateness", "3")),
+    Event("two", "power cut of two of three, 20 s", lambda s: [faults.power_cut(s, n) for n in BACKENDS[1:]], 20),
+    Event("reloads", "50 reloads, one backend dead", lambda s: [faults.stopped(s, VICTIM), reloads(s, 50)], 0),
+)
+
+
+def site(inventory: Path) -> Scenario:
+    """Return the hosts of an inventory."""
+    groups = yaml.safe_load(inventory.read_text())["all"]["children"].values()
+    return Scenario(
+        inventory, {name: host["service_address"] for group in groups for name, host in group["hosts"].items()}
+    )
+
+
+def row(event: Event, outcomes: Sequence[Outcome]) -> str:
+    """Return an event's line of the table: the worst of its runs, and how many of them count."""
+    counted = [outcome for outcome in outcomes if outcome.summary.valid]
+    if not counted:
+        return f"| {event.what} | no run counts | | | | | 0 |"
+    sent = sum(record.method == "GET" for record in counted[0].run.records)
+    return (
+        f"| {event.what} | {max(len(outcome.failed('GET')) for outcome in counted)} of {sent} "
+        f"| {max(len(outcome.failed('POST')) for outcome in counted)} "
+        f"| {max(outcome.summary.longest_gap for outcome in counted):.2f} s "
+        f"| {max(outcome.slowest_get for outcome in counted):.2f} s "
+        f"| {min(outcome.summary.rps_floor or 0 for outcome in counted)} | {len(counted)} |"
+    )
+
+
+def main() -> None:
+    """Run the events and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--inventory", type=Path, required=True)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=[event.name for event in EVENTS])
+    arguments = parser.parse_args()
+    scenario = site(arguments.inventory)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for event in [each for each in EVENTS if not arguments.only or each.name in arguments.only]:
+            outcomes = []
+            for number in range(arguments.runs):
+                records = Path(folder) / f"{event.name}-{number}.gz"
+                outcome = under_load(
+                    scenario, records, *event.faults(scenario), seconds=event.seconds, arguments=event.arguments
+                )
+                print(f"{event.what}: {outcome}", flush=True)
+                outcomes.append(outcome)
+            rows.append(row(event, outcomes))
+    print(
+        "\n| event | failed GET | failed POST | longest gap | slowest GET | lowest answers/s of 110 | runs that count |"
+    )
+    print("\n".join(["|---|---|---|---|---|---|---|", *rows]))
+
+
+if __name__ == "__main__":
+    main()

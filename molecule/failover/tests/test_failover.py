@@ -1,0 +1,116 @@
+"""The site under honest load (100 GET and 10 POST per second) while it is hit: nobody may notice.
+
+`make bench-failover` measures the same, longer and several times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import faults
+import pytest
+import requests
+from failover import Outcome, states, under_load, wait_until_all_up
+from scenario import PROJECT, Scenario, wait_until
+
+SECONDS = 5
+BACKENDS = ("backend-1", "backend-2", "backend-3")
+VICTIM = "backend-2"
+# Honest figures from a machine that is busy; the bench asks for less.
+BUSY = ("--max-lateness", "5")
+
+Fault = Callable[[Scenario, str], AbstractContextManager[None]]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    return tmp_path / "load.gz"
+
+
+def nobody_noticed(outcome: Outcome) -> None:
+    """Assert that nothing was lost but POST requests in flight."""
+    print(outcome)
+    assert outcome.summary.valid, outcome.summary.schedule
+    assert outcome.failed("GET") == []
+    assert outcome.failed_later("POST") == []
+
+
+@pytest.mark.parametrize("fault", [faults.reboot, faults.engine_restart])
+def test_what_is_announced_costs_nothing(scenario: Scenario, records: Path, fault: Fault) -> None:
+    outcome = under_load(scenario, records, fault(scenario, VICTIM), seconds=0, arguments=BUSY)
+    nobody_noticed(outcome)
+    assert outcome.failed("POST") == []
+
+
+@pytest.mark.parametrize("fault", [faults.crash, faults.power_cut, faults.frozen])
+def test_what_is_not_costs_only_what_may_not_be_done_twice(scenario: Scenario, records: Path, fault: Fault) -> None:
+    outcome = under_load(scenario, records, fault(scenario, VICTIM), seconds=SECONDS, arguments=BUSY)
+    nobody_noticed(outcome)
+    # Those before and after are spread over all; the others carried the load.
+    assert set(outcome.summary.backends) == set(BACKENDS)
+
+
+def test_lossy_network_costs_next_to_nothing(scenario: Scenario, records: Path) -> None:
+    outcome = under_load(scenario, records, faults.loss(scenario, VICTIM, 0.2), seconds=SECONDS, arguments=BUSY)
+    print(outcome)
+    assert outcome.summary.valid
+    assert len(outcome.failed("GET")) <= 3
+    assert len(outcome.failed("POST")) <= 1
+
+
+def test_one_of_three_carries_the_load(scenario: Scenario, records: Path) -> None:
+    cuts = [faults.power_cut(scenario, name) for name in BACKENDS[1:]]
+    nobody_noticed(under_load(scenario, records, *cuts, seconds=SECONDS, arguments=BUSY))
+
+
+def test_busy_hosts_are_not_taken_for_dead_ones(scenario: Scenario, records: Path) -> None:
+    outcome = under_load(scenario, records, faults.saturation(), seconds=SECONDS, arguments=BUSY)
+    nobody_noticed(outcome)
+    assert outcome.failed("POST") == []
+
+
+def test_reloads_do_not_revive_a_dead_server(scenario: Scenario, records: Path) -> None:
+    balancer = scenario.host("balancer")
+
+    @contextmanager
+    def reloads() -> Iterator[None]:
+        wait_until(lambda: states(scenario)[VICTIM] == "DOWN", "the balancer knows")
+        for _ in range(10):
+            balancer.check_output("systemctl reload haproxy")
+            assert states(scenario)[VICTIM] == "DOWN"
+        yield
+
+    outcome = under_load(scenario, records, faults.stopped(scenario, VICTIM), reloads(), seconds=0, arguments=BUSY)
+    nobody_noticed(outcome)
+    assert outcome.failed("POST") == []
+
+
+def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> None:
+    url = f"http://{scenario.addresses['balancer']}/"
+    with ExitStack() as stack:
+        for name in BACKENDS:
+            stack.enter_context(faults.blackhole(scenario, name))
+        wait_until(lambda: set(states(scenario).values()) == {"DOWN"}, "every backend is DOWN")
+        answer = requests.get(url, timeout=5)
+        assert answer.status_code == 503
+        assert answer.elapsed.total_seconds() < 1
+        assert "try again" in answer.text
+        assert answer.headers["Retry-After"] == "1"
+    wait_until(lambda: requests.get(url, timeout=5).status_code == 200, "the site answers again", seconds=5)
+    wait_until_all_up(scenario)
+
+
+def test_the_guides_settings_show_the_loss(scenario: Scenario, records: Path) -> None:
+    # The proof that the tests above could fail.
+    guide = PROJECT / "molecule" / "failover" / "guide.yml"
+    run = scenario.play("site.yml", "--limit", "balancer", "-e", f"@{guide}")
+    assert run.returncode == 0, run.stdout
+    try:
+        outcome = under_load(scenario, records, faults.power_cut(scenario, VICTIM), seconds=SECONDS, arguments=BUSY)
+    finally:
+        run = scenario.play("site.yml", "--limit", "balancer")
+    assert run.returncode == 0, run.stdout
+    print(outcome)
+    assert len(outcome.failed("GET")) > 10

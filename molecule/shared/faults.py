@@ -1,0 +1,132 @@
+"""Faults of a backend, as context managers: they begin on entry and are undone on exit, whatever happens between."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from scenario import Scenario, wait_until
+
+_BURN = "while True: pass"
+
+
+def _docker(*arguments: str) -> None:
+    """Run the engine's client on this machine, where the hosts are containers."""
+    subprocess.run(["docker", *arguments], check=True, capture_output=True, timeout=60)
+
+
+def _started(scenario: Scenario, name: str) -> str:
+    """Return when the host's init was started."""
+    command = ["docker", "inspect", "--format", "{{.State.StartedAt}}", scenario.container(name)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def app_processes(host: Any) -> str:
+    """Return the PIDs of the application's processes as the host sees them, its first one first."""
+    return " ".join(str(host.check_output("docker top backend_app -o pid")).split()[1:])
+
+
+def _firewall(scenario: Scenario, action: str, *match: str) -> str:
+    """Return commands for a host that drop packets between it and the balancer, both ways; SSH comes from elsewhere."""
+    peer = scenario.addresses["balancer"]
+    options = " ".join((*match, "-j DROP"))
+    return (
+        f"iptables --wait -t raw {action} PREROUTING -s {peer} {options} && "
+        f"iptables --wait -t mangle {action} POSTROUTING -d {peer} {options}"
+    )
+
+
+@contextmanager
+def power_cut(scenario: Scenario, name: str) -> Iterator[None]:
+    """The host is gone at once: no packet leaves it any more, no connection is closed. Then its power comes back."""
+    # The killed processes' sockets would still say goodbye.
+    scenario.host(name).check_output(_firewall(scenario, "-I"))
+    _docker("kill", scenario.container(name))
+    try:
+        yield
+    finally:
+        _docker("start", scenario.container(name))
+
+
+@contextmanager
+def blackhole(scenario: Scenario, name: str) -> Iterator[None]:
+    """The network between host and balancer swallows every packet."""
+    with loss(scenario, name, 1):
+        yield
+
+
+@contextmanager
+def loss(scenario: Scenario, name: str, share: float) -> Iterator[None]:
+    """A share of the packets is lost, each way."""
+    match = ("-m statistic --mode random --probability", str(share))
+    scenario.host(name).check_output(_firewall(scenario, "-I", *match))
+    try:
+        yield
+    finally:
+        scenario.host(name).check_output(_firewall(scenario, "-D", *match))
+
+
+@contextmanager
+def frozen(scenario: Scenario, name: str) -> Iterator[None]:
+    """The application's processes stand still: connections are accepted and never answered."""
+    host = scenario.host(name)
+    pids = app_processes(host)
+    host.check_output(f"kill -STOP {pids}")
+    try:
+        yield
+    finally:
+        host.check_output(f"kill -CONT {pids}")
+
+
+@contextmanager
+def stopped(scenario: Scenario, name: str) -> Iterator[None]:
+    """The application is stopped, as an operator does it."""
+    scenario.host(name).check_output("docker stop backend_app")
+    try:
+        yield
+    finally:
+        scenario.host(name).check_output("docker start backend_app")
+
+
+@contextmanager
+def saturation() -> Iterator[None]:
+    """Every core of this machine, hence of all hosts, is busy."""
+    burning = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in os.sched_getaffinity(0)]
+    try:
+        yield
+    finally:
+        for process in burning:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def crash(scenario: Scenario, name: str) -> Iterator[None]:
+    """All of the application's processes are killed at once; the engine starts it again."""
+    host = scenario.host(name)
+    started = "docker inspect backend_app --format '{{.State.Running}} {{.State.StartedAt}}'"
+    before = host.check_output(started)
+    host.check_output(f"kill -KILL {app_processes(host)}")
+    yield
+    wait_until(lambda: "true" in (now := host.check_output(started)) and now != before, "the container is back")
+
+
+@contextmanager
+def engine_restart(scenario: Scenario, name: str) -> Iterator[None]:
+    """The container engine is restarted."""
+    scenario.host(name).check_output("systemctl restart docker")
+    yield
+
+
+@contextmanager
+def reboot(scenario: Scenario, name: str) -> Iterator[None]:
+    """The host is rebooted by its own init."""
+    before = _started(scenario, name)
+    # The session may end before its answer.
+    scenario.host(name).run("systemctl reboot")
+    yield
+    wait_until(lambda: _started(scenario, name) != before, "the host has rebooted", seconds=120)
