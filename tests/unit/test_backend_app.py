@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from werkzeug.test import TestResponse
 
 
 @pytest.fixture
-def client() -> FlaskClient:
-    settings = Settings(backend="backend-9", version="1.2.3-abc", factorial_max=2000, sleep_max_seconds=1)
+def client(tmp_path: Path) -> FlaskClient:
+    settings = Settings(
+        "backend-9", "1.2.3-abc", factorial_max=2000, sleep_max_seconds=1, drain_file=tmp_path / "drain"
+    )
     return create_app(settings).test_client()
 
 
@@ -67,5 +70,5 @@ def test_unknown_path_is_404(client: FlaskClient) -> None:
 
 def test_settings_come_from_the_environment() -> None:
     assert Settings.from_environment({"BACKEND_NAME": "b", "APP_VERSION": "v", "FACTORIAL_MAX": "7"}) == Settings(
-        "b", "v", 7, 10
+        "b", "v", 7, 10, Path("/tmp/draining")
     )

@@ -1,4 +1,4 @@
-"""The application in its container: what it answers, how much at once, with which rights, and how it is replaced."""
+"""The application in its container: what it answers, how much at once, with which rights, how it is replaced."""
 
 from __future__ import annotations
 
@@ -92,17 +92,6 @@ def test_container_has_no_rights_to_spare(host: Any) -> None:
 
 def test_container_reports_its_health(host: Any) -> None:
     wait_until(lambda: container(host)["State"]["Health"]["Status"] == "healthy", "the container is healthy")
-
-
-def test_container_stops_gracefully(url: str, host: Any) -> None:
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(requests.get, f"{url}/sleep/3/finished", timeout=30)
-        wait_until(lambda: metric(url, "backend_app_requests_running") > 1, "the slow request runs")
-        host.check_output("docker stop backend_app")
-        assert running.result().json()["answer"] == "finished"
-    assert container(host)["State"]["ExitCode"] == 0
-    host.check_output("docker start backend_app")
-    wait_until(lambda: host.run("curl --fail --silent %s/readyz", url).rc == 0, "the application is ready again")
 
 
 def test_changed_version_is_another_image(scenario: Scenario, url: str, host: Any) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from flask import Blueprint, Flask, Response, current_app, g, jsonify, request
 from prometheus_client import (
@@ -45,12 +46,14 @@ class Settings:
         version: the image's version, sent as ``X-App-Version``.
         factorial_max: the largest ``n`` that ``/factorial/<n>`` computes.
         sleep_max_seconds: the longest wait, in seconds, that ``/sleep`` accepts.
+        drain_file: exists while the process is about to stop (gunicorn.conf.py).
     """
 
     backend: str
     version: str
     factorial_max: int
     sleep_max_seconds: float
+    drain_file: Path
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -60,6 +63,7 @@ class Settings:
             version=environment.get("APP_VERSION", "unversioned"),
             factorial_max=int(environment.get("FACTORIAL_MAX", "1000")),
             sleep_max_seconds=float(environment.get("SLEEP_MAX_SECONDS", "10")),
+            drain_file=Path(environment.get("DRAIN_FILE", "/tmp/draining")),
         )
 
 
@@ -135,7 +139,9 @@ def healthz() -> Response:
 
 @probes.get("/readyz")
 def readyz() -> Response:
-    """Should the balancer send requests here?"""
+    """Should the balancer send requests here? HAProxy takes 404 for "no new ones, let the running ones finish"."""
+    if settings().drain_file.exists():
+        return refuse("This host is about to stop; send new requests elsewhere.", 404)
     return answer(status="ready")
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 
 from prometheus_client import multiprocess
 
@@ -17,7 +20,7 @@ workers = int(os.environ.get("WORKERS", "0")) or len(os.sched_getaffinity(0))
 threads = int(os.environ.get("THREADS", "128"))
 # Longer than the balancer keeps an idle connection: the side that reuses it must be the side that closes it.
 keepalive = int(os.environ.get("KEEPALIVE_SECONDS", "75"))
-# At SIGTERM running requests get this long; the container's stop timeout is longer.
+# At a stop running requests get this long; the container's stop timeout is longer.
 graceful_timeout = int(os.environ.get("GRACEFUL_TIMEOUT_SECONDS", "15"))
 timeout = 30
 # The heartbeat files: /tmp is a tmpfs, a disk could stall the worker.
@@ -28,12 +31,34 @@ accesslog = None
 errorlog = "-"
 
 METRICS_DIR = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+# /readyz of every worker looks for it.
+DRAIN_FILE = Path(os.environ["DRAIN_FILE"])
+DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "2"))
 
 
 def on_starting(_server: Any) -> None:
-    """Start from zero: counts of a former process would be added to the new ones."""
+    """Start from zero: a former process may have been draining, and its counts would be added to the new ones."""
+    DRAIN_FILE.unlink(missing_ok=True)
     shutil.rmtree(METRICS_DIR, ignore_errors=True)
     METRICS_DIR.mkdir(parents=True)
+
+
+def when_ready(_server: Any) -> None:
+    """Put a delay before gunicorn's own stop, which closes the port at once: first the balancer must look away.
+
+    SIGTERM makes ``/readyz`` say 404, and gunicorn gets it DRAIN_SECONDS later. It gets a second one at once, and so
+    SIGINT and SIGQUIT.
+    """
+    stop = cast("Callable[[int, FrameType | None], None]", signal.getsignal(signal.SIGTERM))
+
+    def drain(_number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, stop)
+        signal.setitimer(signal.ITIMER_REAL, DRAIN_SECONDS)
+        DRAIN_FILE.touch()
+
+    if DRAIN_SECONDS > 0:
+        signal.signal(signal.SIGALRM, lambda _number, frame: stop(signal.SIGTERM, frame))
+        signal.signal(signal.SIGTERM, drain)
 
 
 def child_exit(_server: Any, worker: Any) -> None:

@@ -1,0 +1,100 @@
+"""How the application's container ends and comes back: stopped, killed, with its engine, with its host."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import requests
+from scenario import Scenario, wait_until
+
+HOST = "backend-app-1"
+
+
+@pytest.fixture
+def url(scenario: Scenario) -> str:
+    return f"http://{scenario.addresses[HOST]}:8081"
+
+
+def on_host(scenario: Scenario, *command: str) -> str:
+    """Run a command on the host, at once: SSH and Ansible would take longer than a drain. Returns its output."""
+    whole = ["docker", "exec", scenario.container(HOST), *command]
+    return subprocess.run(whole, check=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True).stdout
+
+
+def state(scenario: Scenario, key: str) -> str:
+    """Return what the engine says of the container's state, such as its `Pid`."""
+    return on_host(scenario, "docker", "inspect", "backend_app", f"--format={{{{.State.{key}}}}}").strip()
+
+
+def ready(url: str) -> int:
+    """Return the status of /readyz; 0 where nothing answers."""
+    try:
+        return requests.get(f"{url}/readyz", timeout=2).status_code
+    except requests.RequestException:
+        return 0
+
+
+def unit_is_active(scenario: Scenario) -> bool:
+    """Tell whether the unit would stop the container at a shutdown."""
+    return on_host(scenario, "systemctl", "show", "backend_app", "--property=ActiveState") == "ActiveState=active\n"
+
+
+def is_drained(scenario: Scenario, url: str, *stop: str) -> None:
+    """Stop the container by a command on the host: nothing asked before /readyz says 404 is lost."""
+    fell = threading.Event()
+
+    def ask_until_it_fell() -> set[int]:
+        return {requests.get(url, timeout=30).status_code for _ in iter(fell.is_set, True)}
+
+    with ThreadPoolExecutor() as pool:
+        slow = pool.submit(requests.get, f"{url}/sleep/4/finished", timeout=30)
+        wait_until(
+            lambda: "backend_app_requests_running 2.0" in requests.get(f"{url}/metrics", timeout=5).text,
+            "the slow request runs",
+        )
+        short = [pool.submit(ask_until_it_fell) for _ in range(2)]
+        stopped = pool.submit(on_host, scenario, *stop)
+        try:
+            wait_until(lambda: ready(url) != 200, "readiness falls")
+            assert ready(url) == 404
+        finally:
+            fell.set()
+        assert [answered.result() for answered in short] == [{200}, {200}]
+        assert slow.result().json()["answer"] == "finished"
+        stopped.result()
+
+
+def test_stop_loses_no_request(scenario: Scenario, url: str) -> None:
+    is_drained(scenario, url, "docker", "stop", "backend_app")
+    assert state(scenario, "ExitCode") == "0"
+    on_host(scenario, "docker", "start", "backend_app")
+    wait_until(lambda: ready(url) == 200, "the application is ready again")
+
+
+def test_killed_application_comes_back(scenario: Scenario, url: str) -> None:
+    pid = state(scenario, "Pid")
+    on_host(scenario, "kill", "-KILL", pid)
+    wait_until(lambda: state(scenario, "Pid") not in {pid, "0"} and ready(url) == 200, "another one is ready")
+
+
+def test_restart_of_the_engine_leaves_it_alone(scenario: Scenario, url: str) -> None:
+    pid = state(scenario, "Pid")
+    on_host(scenario, "systemctl", "restart", "docker")
+    assert state(scenario, "Pid") == pid
+    assert ready(url) == 200
+    assert unit_is_active(scenario)
+
+
+def test_reboot_of_the_host_drains_it_first_and_brings_it_back(scenario: Scenario, url: str) -> None:
+    def last_words() -> int:
+        # The engine has them only where it still ran when the application ended.
+        return on_host(scenario, "docker", "logs", "backend_app").count("Shutting down: Master")
+
+    before = last_words()
+    is_drained(scenario, url, "systemctl", "reboot")
+    wait_until(lambda: ready(url) == 200, "the application is ready again", seconds=120)
+    assert last_words() == before + 1
+    wait_until(lambda: unit_is_active(scenario), "the unit is active again")
