@@ -1,0 +1,221 @@
+"""The report's graphs, as SVG that follows the page's colours and as PNG on white."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+
+from evenkeel import graphs
+from evenkeel.chaos.figures import WARM_UP, phases
+from evenkeel.chaos.journal import Result
+from evenkeel.load.records import Record
+from evenkeel.prometheus import Series
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+# Stand-ins in the SVG for the page's own colours.
+_INK, _MUTED = "#010203", "#030201"
+RED, GREEN, AMBER = "#d1242f", "#1a7f37", "#9a6700"
+# Told apart by people who see no red or green too, and good on white and black; as in the dashboard.
+_PALETTE = ["#4c9fd4", "#d98f00", "#c4699c", "#00946a", "#7c6fe0", "#b3593a", "#6f7f8c", "#a3a000"]
+_STYLE = {
+    "axes.edgecolor": _MUTED,
+    "axes.labelcolor": _INK,
+    "axes.prop_cycle": mpl.cycler(color=_PALETTE),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 10,
+    "grid.color": _MUTED,
+    "legend.labelcolor": _INK,
+    "svg.fonttype": "none",
+    "text.color": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+Painter = Callable[[Axes], None]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One graph: the PNG's name, its title and unit, what it draws, or why there is nothing to draw."""
+
+    name: str
+    title: str
+    unit: str
+    paint: Painter
+    absent: str = ""
+    note: str = ""
+
+
+def moments(result: Result) -> list[tuple[float, str, str]]:
+    """Return (time, word, colour) of what every graph marks."""
+    figures = result.figures
+    back = None if figures.recover is None else figures.recover + figures.recover_base
+    found = [(0.0, "fault", RED)]
+    if figures.detect is not None and result.evidence.plan.takes_out:
+        found.append((figures.detect, "detected", AMBER))
+    undone = result.evidence.at("undone")
+    if undone is not None and result.evidence.plan.recover_from == "undone":
+        found.append((undone, "undone", "#6f7f8c"))
+    if back is not None:
+        found.append((back, "recovered", GREEN))
+    return found
+
+
+def _mark(axis: Axes, found: Sequence[tuple[float, str, str]], span: float) -> None:
+    """Draw the moments, each word on the first line above the graph where it has room."""
+    ends: list[float] = []
+    room = span * (0.13 if axis.figure.get_size_inches()[0] > 6 else 0.27)
+    for at, word, colour in sorted(found):
+        axis.axvline(at, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
+        row = next((row for row, end in enumerate(ends) if at >= end), len(ends))
+        ends[row : row + 1] = [at + room]
+        axis.annotate(
+            word, (at, 1), (2, 3 + 11 * row), xycoords=("data", "axes fraction"), textcoords="offset points",
+            color=colour, fontsize=9, fontweight="bold",
+        )  # fmt: skip
+
+
+def _lines(result: Result, series: Series) -> Painter:
+    def paint(axis: Axes) -> None:
+        graphs.curves(axis, series, 0, graphs.colours({*result.evidence.plan.backends, *series}))
+
+    return paint
+
+
+def _total(result: Result) -> Painter:
+    series = result.figures.series
+
+    def paint(axis: Axes) -> None:
+        axis.plot(series.seconds, series.due, color=_MUTED, linewidth=1, linestyle=":", label="due")
+        axis.plot(series.seconds, series.ok, color=_PALETTE[3], linewidth=1.5, label="successful")
+        axis.bar(series.seconds, series.failed, width=1, color=RED, label="failed")
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+
+    return paint
+
+
+def time_graphs(result: Result) -> list[Graph]:
+    """Return the three graphs over time; requests as the client counted them, CPU as Prometheus did."""
+    series = result.figures.series
+    backends = {
+        name: list(zip(series.seconds, map(float, counts), strict=True)) for name, counts in series.backends.items()
+    }
+    cpu = result.evidence.prometheus["graphs"].get("CPU per backend", {})
+    names = set(result.evidence.plan.backends)
+    cpu = {name: points for name, points in cpu.items() if points and name in names}
+    why = result.evidence.prometheus["error"] or "Prometheus had none for this time."
+    return [
+        Graph("cpu", "CPU per backend", "percent", _lines(result, cpu), "" if cpu else f"No CPU figures. {why}",
+              "As each backend's monitor pushed it to Prometheus; a gap is a backend that pushed nothing."),
+        Graph("rps-backends", "RPS per backend", "answers / s", _lines(result, backends), "",
+              "Successful answers in each second, as the client counted them by X-Backend."),
+        Graph("rps-total", "Total RPS", "answers / s", _total(result), "",
+              "Answers in each second, as the client counted them, beside those due had every request taken its usual time."),
+    ]  # fmt: skip
+
+
+def _axis_of_time(result: Result, graph: Graph) -> Painter:
+    evidence = result.evidence
+    span = evidence.stop - evidence.start
+
+    def paint(axis: Axes) -> None:
+        if graph.absent:
+            axis.text(0.5, 0.5, graph.absent, transform=axis.transAxes, ha="center", va="center", wrap=True)
+        else:
+            graph.paint(axis)
+        axis.axvspan(0, min(result.figures.until, evidence.stop), color=RED, alpha=0.06, linewidth=0)
+        _mark(axis, moments(result), span)
+        axis.set_xlim(evidence.start, evidence.stop)
+        axis.set_xlabel("seconds from the fault")
+        axis.set_ylabel(graph.unit)
+        if not graph.absent:
+            axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.24), ncols=3, frameon=False, fontsize=9)
+
+    return paint
+
+
+def _draw(name: str, paint: Sequence[Painter], size: tuple[float, float], kind: str) -> bytes:
+    colours = {_INK: "#1f2328", _MUTED: "#59636e"} if kind == "png" else {}
+    style = {key: colours.get(value, value) if isinstance(value, str) else value for key, value in _STYLE.items()}
+    # The salt keeps the names inside one SVG apart from those of the next one on the page.
+    with mpl.rc_context({**style, "svg.hashsalt": f"{name} {size}"}):
+        figure, axes = plt.subplots(len(paint), 1, figsize=size, squeeze=False, sharex=True)
+        for axis, each in zip(axes[:, 0], paint, strict=True):
+            each(axis)
+        out = io.BytesIO()
+        metadata = {"Date": None} if kind == "svg" else {}
+        figure.savefig(
+            out, format=kind, bbox_inches="tight", transparent=kind == "svg", dpi=130, metadata=metadata
+        )
+        plt.close(figure)
+    return out.getvalue()
+
+
+def _svg(name: str, paint: Sequence[Painter], size: tuple[float, float]) -> str:
+    text = _draw(name, paint, size, "svg").decode()
+    # Without the XML header, and in the page's colours.
+    text = text[text.index("<svg") :]
+    return text.replace(_INK, "var(--ink)").replace(_MUTED, "var(--muted)")
+
+
+def svgs(name: str, paint: Sequence[Painter], height: float) -> dict[str, str]:
+    """Return the same drawing for a desk and for a phone."""
+    return {"wide": _svg(name, paint, (9, height)), "narrow": _svg(name, paint, (4.2, height))}
+
+
+def time_svgs(result: Result, graph: Graph) -> dict[str, str]:
+    """Return a graph over time as SVG."""
+    return svgs(graph.name, [_axis_of_time(result, graph)], 2.5)
+
+
+def write_pngs(result: Result, folder: Path) -> None:
+    """Write the three graphs as PNG files."""
+    for graph in time_graphs(result):
+
+        def paint(axis: Axes, graph: Graph = graph) -> None:
+            _axis_of_time(result, graph)(axis)
+            axis.set_title(graph.title, loc="left", pad=28)
+
+        (folder / f"{graph.name}.png").write_bytes(_draw(graph.name, [paint], (10, 3.2), "png"))
+
+
+def _histogram(title: str, records: Sequence[Record], edges: list[float], values: Mapping[str, float | None]) -> Painter:
+    def paint(axis: Axes) -> None:
+        times = [each.latency for each in records if each.failure in ("", "timeout")]
+        if times:
+            axis.hist(times, bins=edges, weights=[100 / len(times)] * len(times), color=_PALETTE[0])
+        for word, at in values.items():
+            if at:
+                axis.axvline(at, color=_INK, linewidth=1, linestyle=":")
+                axis.annotate(word, (at, 0.86), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9)
+        axis.set_xscale("log")
+        axis.set_ylabel(f"{title}, %")
+        axis.grid(alpha=0.3, axis="y")
+        ticks = [at for at in (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30) if edges[0] <= at <= edges[-1]]
+        axis.set_xticks(ticks, [f"{at * 1000:g} ms" if at < 1 else f"{at:g} s" for at in ticks])
+        axis.set_xticks([], minor=True)
+
+    return paint
+
+
+def latency_svgs(result: Result) -> dict[str, str]:
+    """Return how long answers took before, during and after, one above the other on one scale."""
+    evidence, figures = result.evidence, result.figures
+    parts = phases(evidence.records, evidence.start + WARM_UP, figures.until)
+    times = [max(each.latency, 1e-4) for each in evidence.records if each.failure in ("", "timeout")] or [0.01, 1]
+    low, high = math.log10(min(times) * 0.9), math.log10(max(times) * 1.3)
+    edges = [10 ** (low + (high - low) * number / 60) for number in range(61)]
+    painters = [
+        _histogram(name, parts[name], edges, {"p50": figures.latency[name].p50, "p99": figures.latency[name].p99})
+        for name in parts
+    ]
+    return svgs("latency", painters, 4.6)
