@@ -59,7 +59,7 @@ def query_range(
 ) -> Series:
     """Return a range query's series by name, each a list of (seconds since the epoch, value).
 
-    The name is the label ``server`` or ``instance``, which both hold the inventory name; of an alert, its name and where.
+    The name is the label ``server`` or ``instance``, which both hold the inventory name; an alert has its own first.
     Values that are no numbers (a rate of 0 by 0) are left out, as a gap.
 
     Raises:

@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 
 from evenkeel import graphs
+from evenkeel.chaos.drawing import AMBER, GREEN, INK, MUTED, PALETTE, RED, Painter, png_or_svg, svgs
 from evenkeel.chaos.figures import WARM_UP, phases
 from evenkeel.chaos.journal import Result
 from evenkeel.load.records import Record
 from evenkeel.prometheus import Series
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-# Stand-ins in the SVG for the page's own colours.
-_INK, _MUTED = "#010203", "#030201"
-RED, GREEN, AMBER = "#d1242f", "#1a7f37", "#9a6700"
-# Told apart by people who see no red or green too, and good on white and black; as in the dashboard.
-_PALETTE = ["#4c9fd4", "#d98f00", "#c4699c", "#00946a", "#7c6fe0", "#b3593a", "#6f7f8c", "#a3a000"]
-_STYLE = {
-    "axes.edgecolor": _MUTED,
-    "axes.labelcolor": _INK,
-    "axes.prop_cycle": mpl.cycler(color=_PALETTE),
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 10,
-    "grid.color": _MUTED,
-    "legend.labelcolor": _INK,
-    "svg.fonttype": "none",
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-}
-Painter = Callable[[Axes], None]
 
 
 @dataclass(frozen=True)
@@ -72,7 +47,7 @@ def moments(result: Result) -> list[tuple[float, str, str]]:
 def _mark(axis: Axes, found: Sequence[tuple[float, str, str]], span: float) -> None:
     """Draw the moments, each word on the first line above the graph where it has room."""
     ends: list[float] = []
-    room = span * (0.13 if axis.figure.get_size_inches()[0] > 6 else 0.27)
+    room = span * (0.13 if axis.get_window_extent().width > 450 else 0.27)
     for at, word, colour in sorted(found):
         axis.axvline(at, color=colour, linewidth=1.2, linestyle=(0, (4, 2)))
         row = next((row for row, end in enumerate(ends) if at >= end), len(ends))
@@ -94,8 +69,8 @@ def _total(result: Result) -> Painter:
     series = result.figures.series
 
     def paint(axis: Axes) -> None:
-        axis.plot(series.seconds, series.due, color=_MUTED, linewidth=1, linestyle=":", label="due")
-        axis.plot(series.seconds, series.ok, color=_PALETTE[3], linewidth=1.5, label="successful")
+        axis.plot(series.seconds, series.due, color=MUTED, linewidth=1, linestyle=":", label="due")
+        axis.plot(series.seconds, series.ok, color=PALETTE[3], linewidth=1.5, label="successful")
         axis.bar(series.seconds, series.failed, width=1, color=RED, label="failed")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
@@ -119,7 +94,7 @@ def time_graphs(result: Result) -> list[Graph]:
         Graph("rps-backends", "RPS per backend", "answers / s", _lines(result, backends), "",
               "Successful answers in each second, as the client counted them by X-Backend."),
         Graph("rps-total", "Total RPS", "answers / s", _total(result), "",
-              "Answers in each second, as the client counted them, beside those due had every request taken its usual time."),
+              "Answers in each second, by the client's count, beside those due had each request taken its usual time."),
     ]  # fmt: skip
 
 
@@ -143,35 +118,6 @@ def _axis_of_time(result: Result, graph: Graph) -> Painter:
     return paint
 
 
-def _draw(name: str, paint: Sequence[Painter], size: tuple[float, float], kind: str) -> bytes:
-    colours = {_INK: "#1f2328", _MUTED: "#59636e"} if kind == "png" else {}
-    style = {key: colours.get(value, value) if isinstance(value, str) else value for key, value in _STYLE.items()}
-    # The salt keeps the names inside one SVG apart from those of the next one on the page.
-    with mpl.rc_context({**style, "svg.hashsalt": f"{name} {size}"}):
-        figure, axes = plt.subplots(len(paint), 1, figsize=size, squeeze=False, sharex=True)
-        for axis, each in zip(axes[:, 0], paint, strict=True):
-            each(axis)
-        out = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(
-            out, format=kind, bbox_inches="tight", transparent=kind == "svg", dpi=130, metadata=metadata
-        )
-        plt.close(figure)
-    return out.getvalue()
-
-
-def _svg(name: str, paint: Sequence[Painter], size: tuple[float, float]) -> str:
-    text = _draw(name, paint, size, "svg").decode()
-    # Without the XML header, and in the page's colours.
-    text = text[text.index("<svg") :]
-    return text.replace(_INK, "var(--ink)").replace(_MUTED, "var(--muted)")
-
-
-def svgs(name: str, paint: Sequence[Painter], height: float) -> dict[str, str]:
-    """Return the same drawing for a desk and for a phone."""
-    return {"wide": _svg(name, paint, (9, height)), "narrow": _svg(name, paint, (4.2, height))}
-
-
 def time_svgs(result: Result, graph: Graph) -> dict[str, str]:
     """Return a graph over time as SVG."""
     return svgs(graph.name, [_axis_of_time(result, graph)], 2.5)
@@ -185,18 +131,22 @@ def write_pngs(result: Result, folder: Path) -> None:
             _axis_of_time(result, graph)(axis)
             axis.set_title(graph.title, loc="left", pad=28)
 
-        (folder / f"{graph.name}.png").write_bytes(_draw(graph.name, [paint], (10, 3.2), "png"))
+        (folder / f"{graph.name}.png").write_bytes(png_or_svg(graph.name, [paint], (10, 3.2), "png"))
 
 
-def _histogram(title: str, records: Sequence[Record], edges: list[float], values: Mapping[str, float | None]) -> Painter:
+def _histogram(
+    title: str, records: Sequence[Record], edges: list[float], values: Mapping[str, float | None]
+) -> Painter:
     def paint(axis: Axes) -> None:
         times = [each.latency for each in records if each.failure in ("", "timeout")]
         if times:
-            axis.hist(times, bins=edges, weights=[100 / len(times)] * len(times), color=_PALETTE[0])
+            axis.hist(times, bins=edges, weights=[100 / len(times)] * len(times), color=PALETTE[0])
         for word, at in values.items():
             if at:
-                axis.axvline(at, color=_INK, linewidth=1, linestyle=":")
-                axis.annotate(word, (at, 0.86), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9)
+                axis.axvline(at, color=INK, linewidth=1, linestyle=":")
+                axis.annotate(
+                    word, (at, 0.86), (3, 0), xycoords=("data", "axes fraction"), textcoords="offset points", fontsize=9
+                )
         axis.set_xscale("log")
         axis.set_ylabel(f"{title}, %")
         axis.grid(alpha=0.3, axis="y")

@@ -49,8 +49,7 @@ class Evidence:
 
     def at(self, name: str) -> float | None:
         """Return when the playbook marked something: ``undone`` for the last time, the others for the first."""
-        found = (timeline.last if name == "undone" else timeline.first)(self.marks, name)
-        return found
+        return (timeline.last if name == "undone" else timeline.first)(self.marks, name)
 
 
 def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
@@ -85,9 +84,7 @@ def read_folder(folder: Path) -> Evidence:
         raise ChaosError(str(error)) from None
     shift = run.started - epoch
     records = [record._replace(at=record.at + shift) for record in run.records]
-    samples = [
-        sample._replace(at=sample.at - epoch, seen=sample.seen - epoch) for sample in haproxy.read(folder) or []
-    ]
+    samples = [sample._replace(at=sample.at - epoch, seen=sample.seen - epoch) for sample in haproxy.read(folder) or []]
     stop = run.end.stopped + shift if run.end else max((record.done for record in records), default=shift)
     marks = [mark._replace(at=mark.at - epoch) for mark in marks]
     evidence = Evidence(

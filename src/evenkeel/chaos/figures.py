@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from evenkeel.chaos.evidence import Evidence
+from evenkeel.chaos.flow import count, due_times, longest_gap, worst_second
 from evenkeel.chaos.rotation import Rotation, observe
 from evenkeel.load import analysis
 from evenkeel.load.analysis import Latency
@@ -95,47 +95,6 @@ def phases(records: Sequence[Record], start: float, until: float) -> dict[str, l
     }
 
 
-def due_times(records: Sequence[Record]) -> list[float]:
-    """Return when each answer was due: a request's own time and the median its kind took before the fault.
-
-    So a request that sleeps for a second by right is due a second later, and no dip is seen where it is none.
-    """
-    taken: dict[tuple[str, str], list[float]] = {}
-    for record in records:
-        if not record.failure and record.done < 0:
-            taken.setdefault((record.method, record.path), []).append(record.latency)
-    usual = {kind: analysis.percentile(sorted(times), 50) or 0.0 for kind, times in taken.items()}
-    return sorted(record.at + usual.get((record.method, record.path), 0.0) for record in records)
-
-
-def _count(times: Sequence[float], start: float) -> int:
-    return bisect_left(times, start + 1) - bisect_left(times, start)
-
-
-def worst_second(
-    due: Sequence[float], ok: Sequence[float], start: float, end: float, step: float
-) -> tuple[float, float] | None:
-    """Return (share, beginning) of the worst of the seconds that begin every ``step`` seconds; None where there is none.
-
-    They are counted from the fault, in both directions, so that its first second is one of them whatever the clock said.
-    """
-    found = []
-    number = math.ceil(start / step)
-    while number * step + 1 <= end:
-        begin = number * step
-        if wanted := _count(due, begin):
-            found.append((_count(ok, begin) / wanted, begin))
-        number += 1
-    return min(found, default=None)
-
-
-def longest_gap(ok: Sequence[float], start: float, end: float) -> tuple[float, float]:
-    """Return (seconds, beginning) of the longest time without a success."""
-    seconds = analysis.longest_gap(ok, start, end)
-    edges = [start, *(at for at in ok if start <= at < end), max(start, end)]
-    return seconds, next(early for early, late in zip(edges, edges[1:], strict=False) if late - early >= seconds)
-
-
 def series(evidence: Evidence, due: Sequence[float], ok: Sequence[float]) -> Series:
     """Return the run second by second."""
     seconds = [float(number) for number in range(math.ceil(evidence.start), math.floor(evidence.stop))]
@@ -147,8 +106,10 @@ def series(evidence: Evidence, due: Sequence[float], ok: Sequence[float]) -> Ser
     }
     return Series(
         seconds,
-        *([_count(times, at) for at in seconds] for times in (due, ok, failed)),
-        {name: [_count(times, at) for at in seconds] for name, times in by_name.items()},
+        due=[count(due, at) for at in seconds],
+        ok=[count(ok, at) for at in seconds],
+        failed=[count(failed, at) for at in seconds],
+        backends={name: [count(times, at) for at in seconds] for name, times in by_name.items()},
     )
 
 

@@ -43,7 +43,7 @@ def _row(folder: Path, page_folder: Path) -> Row:
     """Return a run's line; one without a journal ended before its report and has not held."""
     path = files.existing(folder) / files.JOURNAL
     if not path.exists():
-        empty = tuple((title, "–") for title in _COLUMNS.values())
+        empty = tuple((title, "-") for title in _COLUMNS.values())
         return Row(folder.name, "", INCOMPLETE, "The run has no report.", "", empty)
     content: dict[str, Any] = files.read_object(path)
     try:
@@ -59,7 +59,7 @@ def _row(folder: Path, page_folder: Path) -> Row:
             verdict,
             why,
             os.path.relpath(folder / "report.html", page_folder),
-            tuple((title, figures.get(key, "–")) for key, title in _COLUMNS.items()),
+            tuple((title, figures.get(key, "-")) for key, title in _COLUMNS.items()),
         )
     except (KeyError, TypeError, ValueError):
         raise ChaosError(f"The file {path} is no journal of a run.") from None

@@ -40,18 +40,18 @@ def percent(share: float) -> str:
     return f"{math.floor(share * 1000 + 1e-9) / 10:.1f} %"
 
 
-def _most(
-    key: str, title: str, value: float | None, limit: float, text: str, goal: str, detail: str = ""
-) -> Objective:
+def _most(key: str, title: str, value: float | None, limit: float, text: str, goal: str, detail: str = "") -> Objective:
     status = HELD if value is not None and value <= limit else DEVIATED
     return Objective(key, title, goal, text, value, status, detail)
 
 
 def _share(key: str, title: str, shares: Shares | None, wanted: dict[str, float], tolerance: float) -> Objective:
-    goal = f"{', '.join(f'{name} {percent(share)}' for name, share in wanted.items())}, each ± {percent(tolerance)}"
+    none = [name for name, share in wanted.items() if not share]
+    goal = f"{percent(max(wanted.values()))} ± {percent(tolerance)} each"
+    goal += f", none to {', '.join(none)}" if none else ""
     total = sum(shares.counts.values()) if shares else 0
     if shares is None or total < _ENOUGH:
-        return Objective(key, title, goal, "–", None, UNJUDGED, f"only {total} answers: too few to tell")
+        return Objective(key, title, goal, "-", None, UNJUDGED, f"only {total} answers: too few to tell")
     found = {name: shares.counts.get(name, 0) / total for name in {**wanted, **shares.counts}}
     # A backend that is out gets nothing at all, not a little.
     off = [
@@ -71,13 +71,20 @@ def _rotation(evidence: Evidence, figures: Figures) -> list[Objective]:
         last_in = figures.rotation.last_in
         seen = f"asked once a second; last seen in at {last_in:+.2f} s" if last_in is not None else ""
         detect = _most(
-            "detect", "Time to detect", figures.detect, slo.detect, seconds(figures.detect), f"≤ {seconds(slo.detect)}", seen
+            "detect",
+            "Time to detect",
+            figures.detect,
+            slo.detect,
+            seconds(figures.detect),
+            f"≤ {seconds(slo.detect)}",
+            seen,
         )
     else:
         detect = Objective(
-            "detect", "Time to detect", "–", "–", None, UNJUDGED, "this fault leaves its target in rotation"
+            "detect", "Time to detect", "-", "-", None, UNJUDGED, "this fault leaves its target in rotation"
         )
     since = "the fault" if figures.recover_base == 0 else "its end"
+    it = plan.target if plan.strikes_backend else "all servers"
     recover = _most(
         "recover",
         "Time to recover",
@@ -85,7 +92,7 @@ def _rotation(evidence: Evidence, figures: Figures) -> list[Objective]:
         slo.recover,
         seconds(figures.recover),
         f"≤ {seconds(slo.recover)}",
-        f"from {since} until every balancer has {plan.target if plan.strikes_backend else 'all servers'} in and it answers",
+        f"from {since} until every balancer has {it} in and it answers",
     )
     return [detect, recover]
 
@@ -126,7 +133,7 @@ def objectives(evidence: Evidence, figures: Figures) -> list[Objective]:
             "rps_floor",
             "RPS floor",
             f"≥ {percent(slo.rps_floor)}",
-            percent(floor[0]) if floor else "–",
+            percent(floor[0]) if floor else "-",
             floor[0] if floor else None,
             floor_status,
             floor_detail,
@@ -146,7 +153,9 @@ def objectives(evidence: Evidence, figures: Figures) -> list[Objective]:
     found.append(_share("share_before", "Shares before", figures.shares["before"], even, slo.share_tolerance))
     if plan.takes_out and len(plan.backends) > 1:
         rest = {name: 0.0 if name == plan.target else 1 / (len(plan.backends) - 1) for name in plan.backends}
-        found.append(_share("share_during", "Shares while it is out", figures.shares["during"], rest, slo.share_tolerance))
+        found.append(
+            _share("share_during", "Shares while it is out", figures.shares["during"], rest, slo.share_tolerance)
+        )
     found.append(_share("share_after", "Shares after", figures.shares["after"], even, slo.share_tolerance))
     return found
 

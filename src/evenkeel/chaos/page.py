@@ -23,7 +23,11 @@ def render(name: str, **values: Any) -> str:
     """Return a template of this package, filled."""
     folder = Path(__file__).parent / "templates"
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["seconds"] = seconds
     style = Markup((folder / "style.css").read_text())  # our own file

@@ -71,9 +71,7 @@ def parse(values: Mapping[str, Any]) -> Plan:
     recover_from = values.get("recover_from", "inject" if fault in _PASSES else "undone")
     if recover_from not in ("inject", "undone"):
         raise ChaosError(f"recover_from in run.json must be inject or undone, not {recover_from!r}.")
-    return Plan(
-        fault, target, backends, balancers, takes_out, recover_from, slo.parse(values.get("slo") or {}), values
-    )
+    return Plan(fault, target, backends, balancers, takes_out, recover_from, slo.parse(values.get("slo") or {}), values)
 
 
 def read(folder: Path) -> Plan:

@@ -68,7 +68,9 @@ def site_states(samples: Iterable[Sample], servers: Sequence[str]) -> list[State
         State(
             sample.at,
             sample.seen,
-            None if sample.error else all(is_up(sample.servers[name]["status"]) for name in servers if name in sample.servers),
+            None
+            if sample.error
+            else all(is_up(sample.servers[name]["status"]) for name in servers if name in sample.servers),
             sample.error or "answers",
         )
         for sample in samples

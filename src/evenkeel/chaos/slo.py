@@ -38,7 +38,7 @@ def parse(values: object) -> Slo:
     """Return the objectives; what is missing has its default.
 
     Raises:
-        ChaosError: not a mapping, an unknown name, or no number of 0 or more (Ansible's ``-e`` gives texts: these count).
+        ChaosError: not a mapping, an unknown name, or no number of 0 or more (its text, from ``-e``, is one).
     """
     if not isinstance(values, Mapping):
         raise ChaosError("The objectives (slo) must be a mapping of names to numbers.")

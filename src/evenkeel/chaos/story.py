@@ -61,7 +61,9 @@ def _clients(evidence: Evidence, figures: Figures) -> list[Event]:
         if number in (0, len(failed) - 1):
             which = "The first" if number == 0 else "The last"
             which = "The only" if len(failed) == 1 else which
-            found.append(Event(each.done, "client", f"{which} failed request: {each.method} {each.path}, {each.failure}."))
+            found.append(
+                Event(each.done, "client", f"{which} failed request: {each.method} {each.path}, {each.failure}.")
+            )
     gap, at = figures.gap
     if gap > evidence.plan.slo.longest_gap:
         found.append(Event(at, "client", f"No successful answer for {seconds(gap)}."))
