@@ -67,11 +67,12 @@ def _lines(result: Result, series: Series) -> Painter:
 
 def _total(result: Result) -> Painter:
     series = result.figures.series
+    middles = [at + 0.5 for at in series.seconds]
 
     def paint(axis: Axes) -> None:
-        axis.plot(series.seconds, series.due, color=MUTED, linewidth=1, linestyle=":", label="due")
-        axis.plot(series.seconds, series.ok, color=PALETTE[3], linewidth=1.5, label="successful")
-        axis.bar(series.seconds, series.failed, width=1, color=RED, label="failed")
+        axis.plot(middles, series.ok, color=PALETTE[3], linewidth=1.5, label="successful")
+        axis.plot(middles, series.due, color=INK, linewidth=1.3, linestyle=":", label="due")
+        axis.bar(series.seconds, series.failed, width=1, align="edge", color=RED, label="failed")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
 
@@ -82,7 +83,9 @@ def time_graphs(result: Result) -> list[Graph]:
     """Return the three graphs over time; requests as the client counted them, CPU as Prometheus did."""
     series = result.figures.series
     backends = {
-        name: list(zip(series.seconds, map(float, counts), strict=True)) for name, counts in series.backends.items()
+        # In the middle of its second: at its beginning, a dip would be drawn before its cause.
+        name: [(at + 0.5, float(count)) for at, count in zip(series.seconds, counts, strict=True)]
+        for name, counts in series.backends.items()
     }
     cpu = result.evidence.prometheus["graphs"].get("CPU per backend", {})
     names = set(result.evidence.plan.backends)
