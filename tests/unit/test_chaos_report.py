@@ -218,3 +218,14 @@ def test_report_without_prometheus_says_so_in_the_graphs_place(tmp_path: Path) -
     (folder / "prometheus.json").unlink()
     judge(folder, 0)
     assert "No CPU figures. The watcher wrote none: it was killed." in (folder / "report.html").read_text()
+
+
+def test_site_that_never_answers_is_reported(tmp_path: Path) -> None:
+    found = judge(Made().write(tmp_path, lambda record: record._replace(status=0, backend="", failure="connect")), 1)
+    assert {"failed_get", "failed_post", "longest_gap", "rps_floor", "p99", "recover"} <= deviated(found)
+    assert found["objectives"]["p99"]["figure"] == "no answers"
+
+
+def test_load_that_was_killed_at_once_is_reported(tmp_path: Path) -> None:
+    found = judge(Made(stop=-20, ended=False).write(tmp_path), 3)
+    assert found["reasons"][0] == "Nothing was sent."

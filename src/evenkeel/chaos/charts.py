@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from evenkeel import graphs
-from evenkeel.chaos.drawing import AMBER, GREEN, INK, MUTED, PALETTE, RED, Painter, png_or_svg, svgs
+from evenkeel.chaos.drawing import AMBER, GREEN, INK, PALETTE, RED, Painter, png_or_svg, svgs
 from evenkeel.chaos.figures import WARM_UP, phases
 from evenkeel.chaos.journal import Result
 from evenkeel.load.records import Record
@@ -112,7 +112,7 @@ def _axis_of_time(result: Result, graph: Graph) -> Painter:
             graph.paint(axis)
         axis.axvspan(0, min(result.figures.until, evidence.stop), color=RED, alpha=0.06, linewidth=0)
         _mark(axis, moments(result), span)
-        axis.set_xlim(evidence.start, evidence.stop)
+        axis.set_xlim(evidence.start, max(evidence.stop, evidence.start + 1))
         axis.set_xlabel("seconds from the fault")
         axis.set_ylabel(graph.unit)
         if not graph.absent:
