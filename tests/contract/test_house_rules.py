@@ -28,7 +28,13 @@ WITHOUT_VALIDATION = {
     "roles/haproxy/templates/reload.conf.j2",
 }
 # House limits of lines by kind of file.
-LIMITS = {"tasks/main.yml": 40, "tasks/*.yml": 80, "defaults/main.yml": 60, "handlers/main.yml": 15, "templates/**/*.j2": 80}
+LIMITS = {
+    "tasks/main.yml": 40,
+    "tasks/*.yml": 80,
+    "defaults/main.yml": 60,
+    "handlers/main.yml": 15,
+    "templates/**/*.j2": 80,
+}
 
 
 def load(path: str) -> Any:

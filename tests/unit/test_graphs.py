@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evenkeel.graphs import DASHBOARD, TITLES, GraphError, draw, main, panels, with_gaps
+from evenkeel.graphs import draw, main, with_gaps
+from evenkeel.prometheus import DASHBOARD, TITLES, GraphError, panels
 
 
 def test_queries_are_the_dashboards_own() -> None:

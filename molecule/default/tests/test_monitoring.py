@@ -15,7 +15,7 @@ import pytest
 import requests
 from scenario import Scenario, wait_until
 
-from evenkeel.graphs import DASHBOARD, Panel, panels
+from evenkeel.prometheus import DASHBOARD, Panel, panels
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 PANELS = panels(json.loads(DASHBOARD.read_text()))

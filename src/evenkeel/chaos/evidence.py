@@ -1,0 +1,124 @@
+"""All of a run's files, read, with every time counted in seconds from the moment the fault was injected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evenkeel.chaos import folder as files
+from evenkeel.chaos import haproxy, plan, timeline
+from evenkeel.chaos.errors import ChaosError
+from evenkeel.chaos.haproxy import Sample
+from evenkeel.chaos.plan import Plan
+from evenkeel.chaos.timeline import Mark
+from evenkeel.load.errors import LoadError
+from evenkeel.load.honesty import Schedule, judge
+from evenkeel.load.records import Record, read
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a run left behind; times in seconds from the fault, those before it negative.
+
+    Attributes:
+        epoch: seconds since the epoch at time 0.
+        marks: the playbook's.
+        records: every request.
+        start: when the load began.
+        stop: when the load stopped; where it was killed, the last it wrote.
+        rate: requests per second offered.
+        schedule: whether the generator kept its schedule.
+        samples: the balancers', of all.
+        prometheus: as the watcher wrote it.
+        missing: why the run is incomplete, one sentence each.
+    """
+
+    plan: Plan
+    epoch: float
+    marks: list[Mark]
+    records: list[Record]
+    start: float
+    stop: float
+    rate: float
+    schedule: Schedule
+    samples: list[Sample]
+    prometheus: Mapping[str, Any]
+    missing: tuple[str, ...]
+
+    def at(self, name: str) -> float | None:
+        """Return when the playbook marked something: ``undone`` for the last time, the others for the first."""
+        return (timeline.last if name == "undone" else timeline.first)(self.marks, name)
+
+
+def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
+    """Return the watcher's figures, or why there are none: a report is possible without."""
+    try:
+        content = files.read_object(folder / files.PROMETHEUS)
+        moved = {
+            kind: {
+                title: {name: [(at - epoch, value) for at, value in points] for name, points in series.items()}
+                for title, series in (content["graphs"].items() if kind == "graphs" else [("", content["alerts"])])
+            }
+            for kind in ("graphs", "alerts")
+        }
+        return {"graphs": moved["graphs"], "alerts": moved["alerts"][""], "error": str(content["error"])}
+    except ChaosError as error:
+        reason = str(error) if (folder / files.PROMETHEUS).exists() else "The watcher wrote none: it was killed."
+    except (AttributeError, KeyError, TypeError, ValueError):
+        reason = f"The file {folder / files.PROMETHEUS} is not one that the watcher has written."
+    return {"graphs": {}, "alerts": {}, "error": reason}
+
+
+def read_folder(folder: Path) -> Evidence:
+    """Return a run's files; raises ChaosError where there is nothing to judge."""
+    what = plan.read(files.existing(folder))
+    marks = timeline.read(folder)
+    epoch = timeline.first(marks, "inject")
+    if epoch is None:
+        raise ChaosError(f"The run in {folder} never injected its fault (no mark inject): there is nothing to judge.")
+    try:
+        run = read(folder / files.LOAD)
+    except LoadError as error:
+        raise ChaosError(str(error)) from None
+    shift = run.started - epoch
+    records = [record._replace(at=record.at + shift) for record in run.records]
+    samples = [sample._replace(at=sample.at - epoch, seen=sample.seen - epoch) for sample in haproxy.read(folder) or []]
+    stop = run.end.stopped + shift if run.end else max((record.done for record in records), default=shift)
+    marks = [mark._replace(at=mark.at - epoch) for mark in marks]
+    evidence = Evidence(
+        plan=what,
+        epoch=epoch,
+        marks=marks,
+        records=records,
+        start=shift,
+        stop=stop,
+        rate=run.settings.rate,
+        schedule=judge(run, 0, stop - shift),
+        samples=sorted(samples, key=lambda sample: sample.seen),
+        prometheus=_prometheus(folder, epoch),
+        missing=(),
+    )
+    return replace(evidence, missing=tuple(_missing(evidence, ended=run.end is not None)))
+
+
+def _missing(evidence: Evidence, *, ended: bool) -> list[str]:
+    """Return what the run lacks to be judged as a whole."""
+    found = []
+    over = evidence.at("end")
+    if over is None:
+        found.append("The run was cut off: its timeline has no end.")
+    if not ended:
+        found.append("The load generator was killed: its records have no end.")
+    if not evidence.records or evidence.start >= 0:
+        found.append("No load was running when the fault was injected.")
+    undone = evidence.at("undone") or 0
+    if evidence.stop < undone:
+        found.append("The load ended before the fault was undone.")
+    answered = [sample for sample in evidence.samples if not sample.error]
+    if not answered:
+        found.append("No balancer was ever seen: there are no samples of its statistics.")
+    elif over is not None and max(sample.seen for sample in evidence.samples) < undone:
+        found.append("The watcher ended before the fault was undone.")
+    return found

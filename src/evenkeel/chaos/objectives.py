@@ -1,0 +1,169 @@
+"""Each objective held or not, with its figure; and what follows for the run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from evenkeel.chaos.evidence import Evidence
+from evenkeel.chaos.figures import Figures, Shares
+
+HELD, DEVIATED, UNJUDGED = "held", "deviated", "not judged"
+VOID, INCOMPLETE = "void", "incomplete"
+EXIT = {HELD: 0, DEVIATED: 1, VOID: 3, INCOMPLETE: 3}
+# Of fewer answers a share says nothing.
+_ENOUGH = 50
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One line of the verdict: what was wanted, what came, and ``detail`` where more is to be said."""
+
+    key: str
+    title: str
+    goal: str
+    figure: str
+    value: float | None
+    status: str
+    detail: str = ""
+
+
+def seconds(value: float | None) -> str:
+    """Return a time as people read it."""
+    if value is None:
+        return "never"
+    return f"{value * 1000:.0f} ms" if abs(value) < 0.9995 else f"{value:.2f} s"
+
+
+def percent(share: float) -> str:
+    """Return a share, rounded down: 94.99 % must not read as the 95.0 % it missed."""
+    return f"{math.floor(share * 1000 + 1e-9) / 10:.1f} %"
+
+
+def _most(key: str, title: str, value: float | None, limit: float, text: str, goal: str, detail: str = "") -> Objective:
+    status = HELD if value is not None and value <= limit else DEVIATED
+    return Objective(key, title, goal, text, value, status, detail)
+
+
+def _share(key: str, title: str, shares: Shares | None, wanted: dict[str, float], tolerance: float) -> Objective:
+    none = [name for name, share in wanted.items() if not share]
+    goal = f"{percent(max(wanted.values()))} ± {percent(tolerance)} each"
+    goal += f", none to {', '.join(none)}" if none else ""
+    total = sum(shares.counts.values()) if shares else 0
+    if shares is None or total < _ENOUGH:
+        return Objective(key, title, goal, "-", None, UNJUDGED, f"only {total} answers: too few to tell")
+    found = {name: shares.counts.get(name, 0) / total for name in {**wanted, **shares.counts}}
+    # A backend that is out gets nothing at all, not a little.
+    off = [
+        abs(share - wanted.get(name, 0.0)) if wanted.get(name) else math.copysign(math.inf if share else 0.0, 1)
+        for name, share in found.items()
+    ]
+    text = ", ".join(f"{name or '(no name)'} {share:.1%}".replace("%", " %") for name, share in found.items())
+    worst = max(off)
+    status = HELD if worst <= tolerance else DEVIATED
+    detail = f"of {total} answers from {shares.start:+.1f} s to {shares.end:+.1f} s"
+    return Objective(key, title, goal, text, worst if math.isfinite(worst) else None, status, detail)
+
+
+def _rotation(evidence: Evidence, figures: Figures) -> list[Objective]:
+    plan, slo = evidence.plan, evidence.plan.slo
+    if plan.takes_out:
+        last_in = figures.rotation.last_in
+        seen = f"asked once a second; last seen in at {last_in:+.2f} s" if last_in is not None else ""
+        detect = _most(
+            "detect",
+            "Time to detect",
+            figures.detect,
+            slo.detect,
+            seconds(figures.detect),
+            f"≤ {seconds(slo.detect)}",
+            seen,
+        )
+    else:
+        detect = Objective(
+            "detect", "Time to detect", "-", "-", None, UNJUDGED, "this fault leaves its target in rotation"
+        )
+    since = "the fault" if figures.recover_base == 0 else "its end"
+    it = plan.target if plan.strikes_backend else "all servers"
+    recover = _most(
+        "recover",
+        "Time to recover",
+        figures.recover,
+        slo.recover,
+        seconds(figures.recover),
+        f"≤ {seconds(slo.recover)}",
+        f"from {since} until every balancer has {it} in and it answers",
+    )
+    return [detect, recover]
+
+
+def objectives(evidence: Evidence, figures: Figures) -> list[Objective]:
+    """Return every objective, judged."""
+    slo, plan = evidence.plan.slo, evidence.plan
+    gets, posts = figures.sent.get("GET", 0), figures.sent.get("POST", 0)
+    failed = sum(figures.failures.get("GET", {}).values())
+    gap, gap_at = figures.gap
+    floor, anywhere = figures.floor, figures.floor_anywhere
+    floor_status = HELD if floor and floor[0] >= slo.rps_floor - 1e-9 else DEVIATED
+    floor_detail = f"of those due in a second; the worst begins at {floor[1]:+.0f} s" if floor else "no whole second"
+    if anywhere:
+        floor_detail += f"; wherever a second may begin: {percent(anywhere[0])} at {anywhere[1]:+.2f} s"
+    p99 = figures.latency["during"].p99
+    found = [
+        _most("failed_get", "Failed GET", failed, slo.failed_get, f"{failed} of {gets}", f"≤ {slo.failed_get:g}"),
+        _most(
+            "failed_post",
+            "Failed POST",
+            figures.failed_post_counted,
+            slo.failed_post,
+            f"{figures.failed_post_counted} of {posts}",
+            f"≤ {slo.failed_post:g}",
+            f"and {figures.failed_post_aside} in flight when the fault struck, which nobody can save",
+        ),
+        _most(
+            "longest_gap",
+            "Longest gap",
+            gap,
+            slo.longest_gap,
+            seconds(gap),
+            f"≤ {seconds(slo.longest_gap)}",
+            f"without a successful answer, from {gap_at:+.2f} s",
+        ),
+        Objective(
+            "rps_floor",
+            "RPS floor",
+            f"≥ {percent(slo.rps_floor)}",
+            percent(floor[0]) if floor else "-",
+            floor[0] if floor else None,
+            floor_status,
+            floor_detail,
+        ),
+        _most(
+            "p99",
+            "p99 during the fault",
+            p99,
+            slo.p99,
+            seconds(p99) if p99 is not None else "no answers",
+            f"≤ {seconds(slo.p99)}",
+            f"of {figures.latency['during'].count} requests, each from when it was due",
+        ),
+        *_rotation(evidence, figures),
+    ]
+    even = {name: 1 / len(plan.backends) for name in plan.backends}
+    found.append(_share("share_before", "Shares before", figures.shares["before"], even, slo.share_tolerance))
+    if plan.takes_out and len(plan.backends) > 1:
+        rest = {name: 0.0 if name == plan.target else 1 / (len(plan.backends) - 1) for name in plan.backends}
+        found.append(
+            _share("share_during", "Shares while it is out", figures.shares["during"], rest, slo.share_tolerance)
+        )
+    found.append(_share("share_after", "Shares after", figures.shares["after"], even, slo.share_tolerance))
+    return found
+
+
+def verdict(evidence: Evidence, found: list[Objective]) -> tuple[str, tuple[str, ...]]:
+    """Return the verdict and the reasons where the run doesn't count."""
+    if evidence.schedule.faults:
+        return VOID, (*evidence.schedule.faults, *evidence.missing)
+    if evidence.missing:
+        return INCOMPLETE, evidence.missing
+    return (DEVIATED if any(each.status == DEVIATED for each in found) else HELD), ()

@@ -1,0 +1,43 @@
+"""The verdict in words: a few lines for the terminal, a page of Markdown."""
+
+from __future__ import annotations
+
+from evenkeel.chaos.journal import Result
+from evenkeel.chaos.objectives import DEVIATED, HELD, INCOMPLETE, VOID
+
+WORDS = {
+    HELD: "HELD: the site stayed within every objective.",
+    DEVIATED: "DEVIATED: the site left its objectives.",
+    VOID: "DOESN'T COUNT: the load generator did not keep its schedule.",
+    INCOMPLETE: "INCOMPLETE: the run was cut off, and does not count as held.",
+}
+
+
+def lines(result: Result) -> str:
+    """Return the verdict for a terminal."""
+    plan = result.evidence.plan
+    found = [f"{plan.fault} at {plan.target}: {WORDS[result.verdict]}"]
+    found += [f"  {reason}" for reason in result.reasons]
+    width = max(len(each.title) for each in result.objectives)
+    found += [
+        f"  {each.status:<10}  {each.title:<{width}}  {each.figure} (wanted {each.goal})" for each in result.objectives
+    ]
+    return "\n".join(found) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def markdown(result: Result) -> str:
+    """Return summary.md."""
+    plan = result.evidence.plan
+    found = [f"# {plan.fault} at {plan.target}", "", f"**{WORDS[result.verdict]}**", ""]
+    found += [f"- {reason}" for reason in result.reasons] + ([""] if result.reasons else [])
+    found += ["| objective | wanted | came | | |", "|---|---|---|---|---|"]
+    for each in result.objectives:
+        cells = (each.title, each.goal, each.figure, each.status, each.detail)
+        found.append(f"| {' | '.join(_cell(text) for text in cells)} |")
+    found += ["", "## Timeline", "", "Seconds from the fault.", "", "| s | what |", "|---:|---|"]
+    found += [f"| {event.at:+.1f} | {_cell(event.text)} |" for event in result.events]
+    return "\n".join(found) + "\n"

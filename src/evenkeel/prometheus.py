@@ -1,0 +1,84 @@
+"""Questions to a Prometheus, above all the very queries of the dashboard."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+DASHBOARD = Path(__file__).resolve().parents[2] / "files" / "dashboards" / "site.json"
+TITLES = ("CPU per backend", "RPS per backend", "Total RPS")
+# What Grafana makes of $__rate_interval for a datasource scraped once a second: four scrapes and the step.
+RATE_INTERVAL = "5s"
+Series = dict[str, list[tuple[float, float]]]
+
+
+class GraphError(Exception):
+    """Something the user can mend, in one sentence."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One graph: its title and the queries with the label that names a curve (empty: the title does)."""
+
+    title: str
+    queries: tuple[tuple[str, str], ...]
+
+
+def panels(dashboard: Mapping[str, object], titles: Sequence[str] | None = None) -> list[Panel]:
+    """Return a dashboard's panels with queries ready to send, in its order.
+
+    Args:
+        dashboard: the dashboard's JSON.
+        titles: those wanted; all where it is None.
+
+    Raises:
+        GraphError: a wanted panel is not there.
+    """
+    found = {}
+    listed = dashboard["panels"]
+    assert isinstance(listed, list)
+    for panel in listed:
+        targets = panel.get("targets", [])
+        queries = [
+            (target["expr"].replace("$__rate_interval", RATE_INTERVAL), target.get("legendFormat", ""))
+            for target in targets
+        ]
+        found[panel["title"]] = Panel(panel["title"], tuple(queries))
+    missing = [title for title in titles or () if title not in found]
+    if missing:
+        raise GraphError(f"The dashboard has no panel {missing[0]!r}: it has {', '.join(found)}.")
+    return [panel for title, panel in found.items() if titles is None or title in titles]
+
+
+def query_range(
+    prometheus: str, expression: str, start: float, end: float, step: float = 1, timeout: float = 30
+) -> Series:
+    """Return a range query's series by name, each a list of (seconds since the epoch, value).
+
+    The name is the label ``server`` or ``instance``, which both hold the inventory name; an alert has its own first.
+    Values that are no numbers (a rate of 0 by 0) are left out, as a gap.
+
+    Raises:
+        GraphError: Prometheus can't be reached or refuses the query.
+    """
+    parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+    try:
+        answer = requests.get(f"{prometheus}/api/v1/query_range", params=parameters, timeout=timeout)
+        body = answer.json()
+    except (requests.RequestException, ValueError) as error:
+        raise GraphError(f"Prometheus at {prometheus} gives no answer ({error}): is the lab up (make lab)?") from None
+    if body.get("status") != "success":
+        raise GraphError(f"Prometheus refuses the query {expression!r}: {body.get('error')}.")
+    series: Series = {}
+    for result in body["data"]["result"]:
+        labels = result["metric"]
+        name = labels.get("server") or labels.get("instance") or "all"
+        if "alertname" in labels:
+            name = f"{labels['alertname']} {labels.get('instance', '')}".strip()
+        points = [(float(at), float(value)) for at, value in result["values"]]
+        series[name] = [(at, value) for at, value in points if math.isfinite(value)]
+    return series
