@@ -62,7 +62,9 @@ def states(address: str) -> dict[str, str]:
     rows = csv.DictReader(
         requests.get(f"http://{address}:8404/stats;csv", timeout=5).text.removeprefix("# ").splitlines()
     )
-    return {row["svname"]: row["status"].split()[0] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
+    return {
+        row["svname"]: row["status"].split()[0] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"
+    }
 
 
 def who(address: str, count: int) -> Counter[str]:
