@@ -1,0 +1,144 @@
+"""The module that drains and readies servers, against a HAProxy that is a few lines of text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from haproxy_server import HaproxyError, Runtime, Server, parse_admin_states, parse_servers, refusal, run
+
+HEADER = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight"
+COLUMNS = "# pxname,svname,qcur,scur,status,check_status,check_code,check_duration,"
+
+
+class Fake(Runtime):
+    """A HAProxy whose servers come UP, or lose their sessions, after some looks."""
+
+    def __init__(self, looks: int = 0, **servers: dict[str, Any]) -> None:
+        """Hold servers; after ``looks`` looks they are UP and without sessions."""
+        super().__init__("/nowhere")
+        self.held = {name: {"status": "UP", "bits": 0, "sessions": 0} | held for name, held in servers.items()}
+        self.looks = looks
+        self.orders: list[str] = []
+
+    def ask(self, command: str) -> str:
+        """Answer as HAProxy does."""
+        if command.startswith("set server"):
+            self.orders.append(command)
+            name, state = command.split("/")[1].split(" state ")
+            self.held[name]["bits"] = {"ready": 0, "drain": 8, "maint": 1}[state]
+            return "\n"
+        if command == "show stat":
+            self.looks -= 1
+            if self.looks == 0:
+                for held in self.held.values():
+                    held.update(sessions=0, status="UP")
+            rows = [f"app,{name},0,{held['sessions']},{held['status']},L7OK,200,2," for name, held in self.held.items()]
+            return "\n".join([COLUMNS, "site,FRONTEND,,3,OPEN,,,,", *rows, "app,BACKEND,0,0,UP,,,,", ""])
+        if command != "show servers state app":
+            return "Can't find backend.\n"
+        rows = [f"3 app 1 {name} 192.0.2.1 2 {held['bits']} 1" for name, held in self.held.items()]
+        return "\n".join(["1", HEADER, *rows, ""])
+
+
+def ask(runtime: Runtime, check_mode: bool = False, **parameters: Any) -> dict[str, Any]:
+    """Run the module with its defaults."""
+    defaults = {"name": "one", "backend": "app", "socket": "/nowhere", "state": None, "wait": 5, "keep_up": 0}
+    return run({**defaults, "required": False, **parameters}, check_mode, runtime)
+
+
+@pytest.mark.parametrize(("bits", "admin"), [(0, "ready"), (1, "maint"), (4, "maint"), (8, "drain"), (9, "maint")])
+def test_orders_are_read_from_the_admin_bits(bits: int, admin: str) -> None:
+    assert parse_admin_states(f"1\n{HEADER}\n3 app 1 one 192.0.2.1 2 {bits} 1\n") == {"one": admin}
+
+
+def test_servers_are_read_from_both_answers() -> None:
+    runtime = Fake(one={"sessions": 2}, two={"status": "DOWN", "bits": 8})
+    assert parse_servers(runtime.ask("show stat"), runtime.ask("show servers state app"), "app") == [
+        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms"),
+        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms"),
+    ]
+
+
+def test_unreadable_answer_is_a_sentence() -> None:
+    with pytest.raises(HaproxyError, match=r"^HAProxy says about its servers: Permission denied$"):
+        parse_admin_states("Permission denied\n")
+
+
+def test_drain_waits_for_the_last_session() -> None:
+    runtime = Fake(looks=3, one={"sessions": 2}, two={})
+    result = ask(runtime, state="drain")
+    assert (result["changed"], result["reached"], result["server"]["sessions"]) == (True, True, 0)
+    assert runtime.orders == ["set server app/one state drain"]
+
+
+def test_drain_that_does_not_empty_is_reported() -> None:
+    result = ask(Fake(one={"sessions": 2}), state="drain", wait=0.01)
+    assert (result["changed"], result["reached"], result["server"]["sessions"]) == (True, False, 2)
+
+
+def test_ready_waits_until_the_server_is_up() -> None:
+    result = ask(Fake(looks=3, one={"status": "DOWN 1/2", "bits": 8}), state="ready")
+    assert (result["changed"], result["reached"], result["server"]["status"]) == (True, True, "UP")
+
+
+def test_ready_that_never_comes_up_is_one_sentence() -> None:
+    sentence = r"^one of backend app is DOWN \(ready\), not UP, after 0\.01 s: its last check says L7OK 200 in 2 ms\.$"
+    with pytest.raises(HaproxyError, match=sentence):
+        ask(Fake(one={"status": "DOWN", "bits": 8}), state="ready", wait=0.01)
+
+
+@pytest.mark.parametrize(("state", "bits"), [("ready", 0), ("drain", 8), ("maint", 1)])
+def test_second_run_orders_nothing(state: str, bits: int) -> None:
+    runtime = Fake(one={"bits": bits})
+    assert ask(runtime, state=state)["changed"] is False
+    assert runtime.orders == []
+
+
+def test_check_mode_orders_nothing_and_says_so() -> None:
+    runtime = Fake(one={})
+    assert ask(runtime, check_mode=True, state="drain")["changed"] is True
+    assert runtime.orders == []
+
+
+def test_report_without_a_name_lists_all() -> None:
+    result = ask(Fake(one={}, two={}), name=None)
+    assert result["known"]
+    assert [server["name"] for server in result["servers"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"name": "three"}, "HAProxy has no server three in its backend app."),
+        ({"backend": "other"}, "HAProxy has no server one in its backend other."),
+    ],
+)
+def test_unknown_server_is_no_failure_unless_required(parameters: dict[str, Any], sentence: str) -> None:
+    result = ask(Fake(one={}), state="drain", **parameters)
+    assert (result["known"], result["changed"]) == (False, False)
+    with pytest.raises(HaproxyError) as raised:
+        ask(Fake(one={}), state="drain", required=True, **parameters)
+    assert str(raised.value) == sentence
+
+
+def test_no_socket_is_no_failure_unless_required() -> None:
+    runtime = Runtime("/nowhere/admin.sock")
+    assert ask(runtime, state="drain") == {"changed": False, "known": False, "reached": False, "servers": []}
+    with pytest.raises(HaproxyError, match=r"^No HAProxy answers at /nowhere: No such file or directory\.$"):
+        ask(runtime, state="drain", required=True)
+
+
+def test_last_up_server_is_kept() -> None:
+    up, down, drained = (Server(name, "UP", "ready", 0, 0, "") for name in ("one", "two", "three"))
+    down = Server("two", "DOWN 1/2", "ready", 0, 0, "")
+    drained = Server("three", "UP", "drain", 0, 0, "")
+    wanted = "one stays in: without it only 0 server(s) would be UP, and 1 must be."
+    assert refusal([up, down, drained], "one", 1) == wanted
+    assert refusal([up, down, drained], "two", 1) is None, "nothing is lost with a server that is DOWN"
+    assert refusal([up, down, drained], "one", 0) is None
+    runtime = Fake(one={}, two={"status": "DOWN"})
+    with pytest.raises(HaproxyError, match=r"^one stays in"):
+        ask(runtime, state="drain", keep_up=1)
+    assert runtime.orders == []
