@@ -1,7 +1,7 @@
 """What clients see of each fault: every event of the table in docs/failover.md, several times, on a running site.
 
 Use: ``make bench-failover`` (on the lab, whose hosts it cuts off, freezes and reboots), ``ARGS="--only cut --runs 1"``.
-Prints a line per run and the table in Markdown. It measures; molecule's scenario `failover` judges.
+Prints a line per run and the table in Markdown. It measures; molecule's scenario `default` judges.
 """
 
 from __future__ import annotations

@@ -104,7 +104,7 @@ def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> Non
 
 def test_the_guides_settings_show_the_loss(scenario: Scenario, records: Path) -> None:
     # The proof that the tests above could fail.
-    guide = PROJECT / "molecule" / "failover" / "guide.yml"
+    guide = PROJECT / "molecule" / "shared" / "guide.yml"
     run = scenario.play("site.yml", "--limit", "balancer", "-e", f"@{guide}")
     assert run.returncode == 0, run.stdout
     try:
