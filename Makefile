@@ -18,7 +18,7 @@ LAB_PROMETHEUS_PORT ?= 9090
 LAB_GRAFANA_PORT ?= 3000
 APP := roles/backend_app/files/app
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
-PLAYBOOKS := site.yml $(wildcard playbooks/*.yml)
+PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

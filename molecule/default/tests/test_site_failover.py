@@ -48,7 +48,7 @@ def test_what_is_announced_costs_nothing(scenario: Scenario, records: Path, faul
 def test_what_is_not_costs_only_what_may_not_be_done_twice(scenario: Scenario, records: Path, fault: Fault) -> None:
     outcome = under_load(scenario, records, fault(scenario, VICTIM), seconds=SECONDS, arguments=BUSY)
     nobody_noticed(outcome)
-    # Those before and after are spread over all; the others carried the load.
+    # It was hit, and it is back.
     assert set(outcome.summary.backends) == set(BACKENDS)
 
 
@@ -104,7 +104,7 @@ def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> Non
 
 def test_the_guides_settings_show_the_loss(scenario: Scenario, records: Path) -> None:
     # The proof that the tests above could fail.
-    guide = PROJECT / "molecule" / "shared" / "guide.yml"
+    guide = PROJECT / "bench" / "guide.yml"
     run = scenario.play("site.yml", "--limit", "balancer", "-e", f"@{guide}")
     assert run.returncode == 0, run.stdout
     try:
@@ -113,4 +113,5 @@ def test_the_guides_settings_show_the_loss(scenario: Scenario, records: Path) ->
         run = scenario.play("site.yml", "--limit", "balancer")
     assert run.returncode == 0, run.stdout
     print(outcome)
-    assert len(outcome.failed("GET")) > 10
+    assert outcome.failed("GET") != []
+    assert outcome.slowest_get > 4
