@@ -56,6 +56,18 @@ lab-down: .venv/ready ## Remove the lab: containers, volumes, network, keys
 site: .venv/ready ## Run site.yml against INVENTORY
 	ansible-playbook -i "$(INVENTORY)" site.yml $(ARGS)
 
+.PHONY: deploy
+deploy: .venv/ready ## Bring out a new version on INVENTORY, a batch at a time
+	ansible-playbook -i "$(INVENTORY)" deploy.yml $(ARGS)
+
+.PHONY: rollback
+rollback: .venv/ready ## Put the version before back
+	ansible-playbook -i "$(INVENTORY)" rollback.yml $(ARGS)
+
+.PHONY: status
+status: .venv/ready ## Show each backend's version and state
+	ansible-playbook -i "$(INVENTORY)" status.yml $(ARGS)
+
 .PHONY: picture
 picture: .venv/ready ## Draw the lab's last two minutes into docs/images/site.png
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
