@@ -102,7 +102,7 @@ bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks
 
 .PHONY: bench-failover
 bench-failover: .venv/ready ## What clients of the lab see of each fault (about half an hour)
-	PYTHONPATH=src:molecule/shared python bench/failover.py --inventory inventories/lab/hosts.yml $(ARGS)
+	PYTHONPATH=src:molecule/shared python bench/failover_table.py --inventory inventories/lab/hosts.yml $(ARGS)
 
 .PHONY: bench-load
 bench-load: .venv/ready ## What the load generator sends from one core

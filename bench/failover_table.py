@@ -93,6 +93,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=[event.name for event in EVENTS])
     arguments = parser.parse_args()
+    if not arguments.inventory.exists():
+        parser.error(f"there is no {arguments.inventory}: bring the lab up first (make lab)")
     scenario = site(arguments.inventory)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
