@@ -88,11 +88,14 @@ def roll_out_verdict(outcomes: Iterable[Outcome]) -> str:
     failures = roll_out_failures(held)
     broken = [outcome["host"] for outcome in held if outcome["result"] == "broken"]
     names = ", ".join(outcome["host"] for outcome in failures)
+    # Of a broken host nothing is promised: a balancer that was not reached may hold it drained still.
     after = (
-        f"{', '.join(broken)} could not be put back and needs a look" if broken else "the old version runs everywhere"
+        f"{', '.join(broken)} could not be put back in full and needs a look (status.yml)"
+        if broken
+        else "the old version runs everywhere, and no host stays drained"
     )
     said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
-    return "\n".join([f"The roll-out failed on {names} and was undone: {after}, and no host stays drained.", *said])
+    return "\n".join([f"The roll-out failed on {names} and was undone: {after}.", *said])
 
 
 def roll_out_summary(outcomes: Iterable[Outcome], check_mode: bool = False) -> str:
