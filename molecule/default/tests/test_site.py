@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import requests
 import yaml
+from failover import states
 from scenario import Scenario, recap, wait_until
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
@@ -17,13 +17,6 @@ BACKENDS = ("backend-1", "backend-2", "backend-3")
 def get(scenario: Scenario, path: str) -> requests.Response:
     """Ask the site on a connection of its own."""
     return requests.get(f"http://{scenario.addresses['balancer']}{path}", timeout=15)
-
-
-def states(scenario: Scenario) -> dict[str, str]:
-    """Return each backend's state as HAProxy sees it, such as ``{"backend-1": "UP"}``."""
-    url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
-    rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
-    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
 
 
 def shares(scenario: Scenario, count: int) -> Counter[str]:
