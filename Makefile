@@ -16,6 +16,7 @@ LAB_SITE_PORT ?= 8080
 LAB_STATS_PORT ?= 8404
 LAB_PROMETHEUS_PORT ?= 9090
 LAB_GRAFANA_PORT ?= 3000
+FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/tasks/faults/*.yml)))
 APP := roles/backend_app/files/app
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
@@ -67,6 +68,20 @@ rollback: .venv/ready ## Put the version before back
 .PHONY: status
 status: .venv/ready ## Show each backend's version and state
 	ansible-playbook -i "$(INVENTORY)" status.yml $(ARGS)
+
+.PHONY: chaos
+chaos: .venv/ready ## Reboot a backend of INVENTORY under load and judge; other faults by ARGS
+	ansible-playbook -i "$(INVENTORY)" chaos.yml $(ARGS)
+
+.PHONY: gameday
+gameday: .venv/ready ## All FAULTS, one after the other, and a page about all of them
+	@folder="$(CURDIR)/reports/gameday-$$(date -u +%Y%m%dT%H%M%SZ)"; mkdir -p "$$folder"; \
+	for fault in $(FAULTS); do \
+	  ansible-playbook -i "$(INVENTORY)" chaos.yml -e "chaos_fault=$$fault" -e chaos_settle=180 \
+	    -e "chaos_reports=$$folder" $(ARGS) || true; \
+	  compgen -G "$$folder/*-$$fault-*" >/dev/null || mkdir "$$folder/$$fault-did-not-run"; \
+	done; \
+	python -m evenkeel.chaos index "$$folder"/*/ --output "$$folder/index.html"
 
 .PHONY: picture
 picture: .venv/ready ## Draw the lab's last two minutes into docs/images/site.png

@@ -126,7 +126,7 @@ def main() -> None:
     try:
         result = run(module.params, module.check_mode)
     except HeldError as error:
-        module.fail_json(msg=f"Another deploy holds the lock: {error}.", held=str(error))
+        module.fail_json(msg=f"Another run holds the lock: {error}.", held=str(error))
     except OSError as error:
         module.fail_json(msg=f"The lock {module.params['path']} can't be used: {error}.")
     module.exit_json(**result)

@@ -60,7 +60,7 @@ def test_host_pairs_are_parsed() -> None:
 
 def test_inventory_lists_hosts_by_group_with_the_way_to_the_mirror() -> None:
     lab = Lab("lab", SUBNET, host_list(site_names(1), SUBNET, 2200, {}))
-    rendered = yaml.safe_load(inventory.render(lab, {"docker_version": "26.1.5"}))["all"]
+    rendered = yaml.safe_load(inventory.render(lab, {"docker_version": "26.1.5"}, "sudo docker"))["all"]
     assert rendered["vars"]["docker_version"] == "26.1.5"
     assert rendered["vars"]["ansible_user"] == "ops"
     assert "StrictHostKeyChecking=yes" in rendered["vars"]["ansible_ssh_common_args"]

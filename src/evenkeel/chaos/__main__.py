@@ -1,4 +1,4 @@
-"""A chaos run's watcher, marks and report: ``python -m evenkeel.chaos watch|mark|report|index``.
+"""A chaos run's parts, for the playbook chaos.yml and for people: ``python -m evenkeel.chaos --help`` lists them.
 
 Exit codes: 0 done (report: the hypothesis held), 1 it deviated, 2 bad input, 3 the run doesn't count.
 """
@@ -6,6 +6,8 @@ Exit codes: 0 done (report: the hypothesis held), 1 it deviated, 2 bad input, 3 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -33,11 +35,28 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     mark.add_argument("folder", type=Path, metavar="FOLDER")
     mark.add_argument("name", metavar="NAME", help=", ".join(NAMES))
     mark.add_argument("text", nargs="?", default="", metavar="TEXT")
+    mark.add_argument("--at", type=float, metavar="EPOCH", help="default: now")
     report = commands.add_parser("report", help="judge a run and write its report", allow_abbrev=False)
     report.add_argument("folder", type=Path, metavar="FOLDER")
     index = commands.add_parser("index", help="one page over several runs", allow_abbrev=False)
     index.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     index.add_argument("--output", type=Path, metavar="FILE", help="default: index.html beside the first folder")
+    check = commands.add_parser("check", help="is the site of the plan on stdin steady?", allow_abbrev=False)
+    check.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for it to become so")
+    check.add_argument("--no-alerts", action="store_true", help="whatever alert fires")
+    for name, what in (
+        ("start", "start load and watcher, which end with the ansible-playbook that calls this"),
+        ("steady", "is the site steady under the load that runs?"),
+        ("stop", "end load and watcher"),
+        ("attend", "what `start` starts"),
+    ):
+        command = commands.add_parser(name, help=what, allow_abbrev=False)
+        command.add_argument("folder", type=Path, metavar="FOLDER")
+        if name == "attend":
+            command.add_argument("playbook", type=int, metavar="PID")
+    annotate = commands.add_parser("annotate", help="show a judged run in Grafana", allow_abbrev=False)
+    annotate.add_argument("folder", type=Path, metavar="FOLDER")
+    annotate.add_argument("--grafana", required=True, metavar="http://host:port", help="password: GRAFANA_PASSWORD")
     return parser.parse_args(argv)
 
 
@@ -48,7 +67,7 @@ def _command(argv: Sequence[str]) -> int:
     arguments = _arguments(argv)
     match arguments.command:
         case "mark":
-            add(arguments.folder, Mark(now, arguments.name, arguments.text))
+            add(arguments.folder, Mark(arguments.at or now, arguments.name, arguments.text))
             return 0
         case "watch":
             from evenkeel.chaos.watch import watch
@@ -58,10 +77,42 @@ def _command(argv: Sequence[str]) -> int:
             from evenkeel.chaos.report import report
 
             return report(arguments.folder)
+        case "check" | "steady":
+            _check(arguments)
+            return 0
+        case "start" | "stop" | "attend":
+            return _attend(arguments)
+        case "annotate":
+            from evenkeel.chaos.annotate import annotate
+
+            print(annotate(arguments.folder, arguments.grafana, os.environ.get("GRAFANA_PASSWORD", "")))
+            return 0
         case _:
             from evenkeel.chaos.index import write
 
             return write(arguments.folders, arguments.output or arguments.folders[0].resolve().parent / "index.html")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    from evenkeel.chaos.steady import check, check_load
+
+    if arguments.command == "steady":
+        check_load(arguments.folder)
+        return
+    try:
+        values = json.load(sys.stdin)
+    except ValueError as error:
+        raise ChaosError(f"The plan on stdin is no JSON: {error}.") from None
+    check(values, arguments.wait, alerts=not arguments.no_alerts)
+
+
+def _attend(arguments: argparse.Namespace) -> int:
+    from evenkeel.chaos import attendant
+
+    if arguments.command == "attend":
+        return attendant.attend(arguments.folder, arguments.playbook)
+    {"start": attendant.start, "stop": attendant.stop}[arguments.command](arguments.folder)
+    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,8 @@ from evenkeel.chaos.errors import ChaosError
 # As the role `haproxy` names them.
 FRONTEND, BACKEND = "site", "app"
 _TEXTS = ("status", "check_status")
-_COUNTS = ("weight", "lastchg", "chkdown", "scur", "qcur", "stot", "wretr", "wredis", "econ", "eresp", "hrsp_5xx")
+_SERVER_COUNTS = ("weight", "lastchg", "chkdown", "slim")
+_COUNTS = (*_SERVER_COUNTS, "scur", "qcur", "stot", "wretr", "wredis", "econ", "eresp", "hrsp_5xx")
 Row = Mapping[str, Any]
 
 

@@ -32,7 +32,7 @@ def up(lab: Lab, base: str) -> None:
     variables = mirror.ensure_mirror(lab, chosen, image)
     hosts.wait_for_hosts(lab)
     lab.inventory.parent.mkdir(parents=True, exist_ok=True)
-    lab.inventory.write_text(inventory.render(lab, variables))
+    lab.inventory.write_text(inventory.render(lab, variables, " ".join(engine.client())))
     say(f"{len(lab.hosts)} hosts are up; their inventory is {lab.inventory.relative_to(PROJECT)}")
 
 

@@ -20,7 +20,7 @@ _HOST_BYTES = 900_000_000
 
 def docker(*arguments: str, timeout: float = 900, failure: str = "") -> str:
     """Run the Docker client and return what it prints; raises LabError where it fails."""
-    return run([*_client(), *arguments], timeout=timeout, failure=failure)
+    return run([*client(), *arguments], timeout=timeout, failure=failure)
 
 
 def succeeds(*arguments: str) -> bool:
@@ -71,8 +71,8 @@ def check_disk(hosts: int) -> None:
 
 
 @functools.cache
-def _client() -> list[str]:
-    """The client, through sudo where the engine's socket is not this user's."""
+def client() -> list[str]:
+    """The Docker client's command, through sudo where the engine's socket is not this user's."""
     if _answers(["docker"]):
         return ["docker"]
     return as_root(["docker"])

@@ -11,11 +11,12 @@ from evenkeel.lab.settings import Lab
 _HEADER = "# Written by `make lab`; its own settings go into group_vars/ beside this file.\n"
 
 
-def render(lab: Lab, mirror: dict[str, object]) -> str:
+def render(lab: Lab, mirror: dict[str, object], engine: str) -> str:
     """Return the inventory as YAML.
 
     Args:
         lab: the lab.
+        engine: the command of the engine's client.
         mirror: the role variables that lead to the mirror; empty where upstream answers.
     """
     known_hosts = lab.state / "known_hosts"
@@ -29,6 +30,15 @@ def render(lab: Lab, mirror: dict[str, object]) -> str:
     }
     # With the lab's keys: it goes when the lab goes.
     secrets = {"grafana_password_file": str(lab.state / "grafana_admin_password")}
+    chaos = {
+        "chaos_lab": True,
+        # First its network: the killed processes' sockets would still say goodbye.
+        "chaos_power_off": f"{engine} exec {lab.prefix}-{{{{ chaos_host }}}} ip link set eth0 down\n"
+        f"{engine} kill {lab.prefix}-{{{{ chaos_host }}}} >/dev/null",
+        "chaos_power_on": f"{engine} start {lab.prefix}-{{{{ chaos_host }}}} >/dev/null",
+        # All hosts share this machine's disk.
+        "chaos_fill_disk_max_mb": 512,
+    }
     groups: dict[str, Any] = {}
     for host in lab.hosts:
         members = groups.setdefault(host.group, {"hosts": {}})["hosts"]
@@ -39,5 +49,5 @@ def render(lab: Lab, mirror: dict[str, object]) -> str:
             "service_address": host.address,
         }
     return _HEADER + yaml.safe_dump(
-        {"all": {"vars": ssh | secrets | mirror, "children": groups}}, sort_keys=False, width=1000
+        {"all": {"vars": ssh | secrets | chaos | mirror, "children": groups}}, sort_keys=False, width=1000
     )

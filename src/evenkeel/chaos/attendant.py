@@ -1,0 +1,194 @@
+"""The process that stays with a run: it keeps load and watcher going, and undoes the fault where the playbook dies.
+
+It has a session of its own, so that Ctrl-C at the playbook and a kill of it leave it alone.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from evenkeel.chaos import folder as files
+from evenkeel.chaos.ansible import called, outermost, same_with
+from evenkeel.chaos.errors import ChaosError
+from evenkeel.chaos.timeline import Mark, add
+from evenkeel.load.errors import LoadError
+from evenkeel.load.records import read
+
+LOG = "attendant.log"
+PID = "attendant.pid"
+UNDO = "chaos_undo.yml"
+_TICK = 0.2
+_SAY_EVERY = 5.0
+_START_SECONDS = 20.0
+# A request may take as long as its timeout, and Prometheus is asked at the end.
+_END_SECONDS = 90.0
+_UNDO_SECONDS = 300.0
+
+
+def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
+    """Return the load generator's command."""
+    # It must not be what is late, where it shares the cores with hosts.
+    nice = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
+    options = ["--mix", values["mix"], "--rate", f"{float(values['rate']):g}", "--timeout", f"{values['timeout']:g}"]
+    limit = ["--duration", f"{values['limit']:g}", "--records", str(folder / files.LOAD)]
+    return [*nice, sys.executable, "-m", "evenkeel.load", values["url"], *options, *limit]
+
+
+def watch_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
+    """Return the watcher's command."""
+    balancers = [option for name, url in values["haproxy"].items() for option in ("--haproxy", f"{name}={url}")]
+    return [
+        *(sys.executable, "-m", "evenkeel.chaos", "watch", str(folder)),
+        *(*balancers, "--prometheus", values["prometheus"]),
+    ]
+
+
+def _has_ended(handle: int) -> bool:
+    """Tell whether a process has ended, though its parent may not have noticed yet."""
+    return bool(select.select([handle], [], [], 0)[0])
+
+
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+class Attendant:
+    """Stays with one run, from the start of its load to its end."""
+
+    def __init__(self, folder: Path, playbook: int) -> None:
+        """Attend ``folder`` for the process ``playbook``."""
+        self._folder = folder
+        self._values = files.read_object(folder / files.PLAN)
+        self._playbook = playbook
+        # Read now: of a process that has ended nobody knows how it was called. Kept in memory: it may hold secrets.
+        self._command, self._directory = called(playbook)
+        self._stop = False
+        try:
+            # What the playbook's user looks at.
+            self._screen = os.open(f"/proc/{playbook}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+        except OSError:
+            self._screen = -1
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+        if self._screen >= 0:
+            try:
+                os.write(self._screen, f"chaos: {text}\n".encode())
+            except OSError:
+                self._screen = -1
+
+    def _signalled(self, *_: object) -> None:
+        self._stop = True
+
+    def run(self) -> int:
+        """Attend until SIGTERM, until the playbook has died, or one of the two programs; return the exit code."""
+        playbook = os.pidfd_open(self._playbook)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._signalled)
+        log = self._folder / "load.log"
+        with log.open("w") as progress:
+            watch = subprocess.Popen(watch_command(self._folder, self._values))
+            load = subprocess.Popen(load_command(self._folder, self._values), stdout=progress, stderr=progress)
+            began = said = time.monotonic()
+            while not self._stop and load.poll() is None and watch.poll() is None and not _has_ended(playbook):
+                time.sleep(_TICK)
+                if time.monotonic() - said >= _SAY_EVERY:
+                    said += _SAY_EVERY
+                    self._say(_last_line(log))
+            early = load.poll() is not None or watch.poll() is not None
+            if early and time.monotonic() - began < self._values["limit"]:
+                self._say(_last_line(log))
+            if not self._stop and _has_ended(playbook):
+                self._undo()
+            self._end(load, watch)
+        return int(early)
+
+    def _end(self, load: subprocess.Popen[bytes], watch: subprocess.Popen[bytes]) -> None:
+        for process, how in ((load, signal.SIGINT), (watch, signal.SIGTERM)):
+            process.send_signal(how)
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process is load:
+                add(self._folder, Mark(time.time(), "end", ""))
+
+    def _undo(self) -> None:
+        """Do what the playbook can't any more."""
+        self._say("The playbook has ended before the run: undoing the fault.")
+        add(self._folder, Mark(time.time(), "note", "The playbook has ended before the run: undoing the fault."))
+        command = same_with(self._command, "chaos.yml", UNDO)
+        if not command:
+            self._say("It was not started as chaos.yml: the hosts' own timers undo the fault.")
+            return
+        try:
+            done = subprocess.run(
+                [*command, "-e", f"chaos_run={self._folder}"],
+                cwd=self._directory,
+                stdin=subprocess.DEVNULL,
+                check=False,
+                timeout=_UNDO_SECONDS,
+            )
+            ok = done.returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            ok = False
+        add(self._folder, Mark(time.time(), "undone" if ok else "note", "" if ok else "Undoing it failed."))
+        log = self._folder / LOG
+        self._say(
+            "The fault is undone." if ok else f"Undoing it failed (see {log}): the hosts' own timers will undo it."
+        )
+
+
+def start(folder: Path) -> None:
+    """Start a run's attendant and return once load and watcher are at work; raises ChaosError where they are not."""
+    files.existing(folder)
+    playbook = outermost(os.getpid())
+    with (folder / LOG).open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "evenkeel.chaos", "attend", str(folder), str(playbook)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    files.write_text(folder / PID, f"{process.pid}\n")
+    deadline = time.monotonic() + _START_SECONDS
+    while not _at_work(folder):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.terminate()
+            raise ChaosError(f"The load did not start: {_last_line(folder / LOG) or 'it says nothing'}")
+        time.sleep(_TICK)
+
+
+def _at_work(folder: Path) -> bool:
+    try:
+        return bool(read(folder / files.LOAD).records) and (folder / files.HAPROXY).stat().st_size > 0
+    except (LoadError, OSError):
+        return False
+
+
+def stop(folder: Path) -> None:
+    """End a run's load and watcher and return once all is written; raises ChaosError where that can't be."""
+    try:
+        number = int((files.existing(folder) / PID).read_text())
+        handle = os.pidfd_open(number)
+    except (OSError, ValueError):
+        raise ChaosError(f"Nobody attends the run in {folder} any more: see {folder / LOG}.") from None
+    signal.pidfd_send_signal(handle, signal.SIGTERM)
+    if not select.select([handle], [], [], 2 * _END_SECONDS)[0]:
+        raise ChaosError(f"The run in {folder} does not end: see {folder / LOG}.")
+
+
+def attend(folder: Path, playbook: int) -> int:
+    """Be the attendant; raises ChaosError."""
+    return Attendant(files.existing(folder), playbook).run()

@@ -1,0 +1,164 @@
+"""The steady-state hypothesis before the fault: of the site as it stands, and of the site under the run's load."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from evenkeel.chaos import folder as files
+from evenkeel.chaos import haproxy, plan
+from evenkeel.chaos.errors import ChaosError
+from evenkeel.chaos.figures import WARM_UP
+from evenkeel.chaos.haproxy import Row, Sample
+from evenkeel.chaos.plan import Plan
+from evenkeel.chaos.rotation import is_up
+from evenkeel.load import analysis
+from evenkeel.load.errors import LoadError
+from evenkeel.load.honesty import judge
+from evenkeel.load.records import Run, read
+
+_TIMEOUT = 5.0
+_POLL_SECONDS = 0.5
+
+
+def states_problem(balancer: str, servers: Mapping[str, Row], what: Plan, most: int) -> str:
+    """Return why the fault must not strike now, by what one balancer says of its servers; empty where it may.
+
+    Args:
+        balancer: its name.
+        servers: name to columns of its statistics.
+        what: the run.
+        most: how many backends may be out at once, the target among them.
+    """
+    missing = [name for name in what.backends if name not in servers]
+    if missing:
+        return f"{balancer} has no server {', '.join(missing)}: run site.yml first."
+    off = [name for name in what.backends if not is_up(str(servers[name]["status"]))]
+    if what.target in off:
+        return f"{what.target} is {servers[what.target]['status']} at {balancer} already: mend it first."
+    struck = [what.target] if what.strikes_backend else []
+    if off and len(off) + len(struck) > most:
+        said = ", ".join(f"{name} is {servers[name]['status']}" for name in off)
+        return f"{said} at {balancer}, and at most {most} may be out at once (chaos_max_unavailable): mend that first."
+    if len(off) + len(struck) >= len(what.backends):
+        return f"Without {', '.join([*off, *struck])} no backend would be left: add one to the inventory first."
+    return ""
+
+
+def capacity_problem(samples: Sequence[Sample], what: Plan) -> str:
+    """Return why the backends left could not carry the load that was seen; empty where they can."""
+    if not what.strikes_backend:
+        return ""
+    for sample in samples:
+        rows = {name: row for name, row in sample.servers.items() if is_up(str(row["status"]))}
+        # HAProxy leaves the column empty where there is no limit.
+        limits = [int(row.get("slim", 0)) for name, row in rows.items() if name != what.target]
+        busy = sum(int(row.get("scur", 0)) + int(row.get("qcur", 0)) for row in rows.values())
+        if all(limits) and busy > sum(limits):
+            return (
+                f"The site works on {busy} requests at once, and without {what.target} its backends take "
+                f"{sum(limits)}: lower chaos_rate, or add a backend."
+            )
+    return ""
+
+
+def load_problem(run: Run, floor: float) -> str:
+    """Return why the load so far is not that of a steady site; empty where it is.
+
+    Args:
+        run: as far as it has come.
+        floor: the share of the requests due that must be answered.
+    """
+    end = max((record.at for record in run.records), default=0.0)
+    faults = judge(run, WARM_UP, end).faults
+    if faults:
+        return f"This machine can't send {run.settings.rate:g} requests per second: {faults[0]} Lower chaos_rate."
+    failed = analysis.failed(run.records)
+    if failed:
+        each = failed[0]
+        return (
+            f"Before any fault {len(failed)} of {len(run.records)} requests failed, the first one {each.method} "
+            f"{each.path} by {each.failure}{f' {each.status}' if each.status else ''}: mend the site first."
+        )
+    share = len(run.records) / (run.settings.rate * end) if end else 0.0
+    if share < floor:
+        return (
+            f"Before any fault the site answers {share:.0%} of {run.settings.rate:g} requests per second in time, "
+            f"less than {floor:.0%} (rps_floor): lower chaos_rate."
+        )
+    return ""
+
+
+def _statistics(balancer: str, url: str) -> dict[str, Row]:
+    try:
+        answer = requests.get(f"{url}/stats;csv", timeout=_TIMEOUT)
+        answer.raise_for_status()
+        servers, _ = haproxy.parse(answer.text)
+    except (requests.RequestException, ValueError) as error:
+        raise ChaosError(f"{balancer} gives no statistics at {url}: {_short(error)}.") from None
+    return servers
+
+
+def _alerts(url: str) -> list[str]:
+    try:
+        answer = requests.get(
+            f"{url}/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}, timeout=_TIMEOUT
+        ).json()
+        found = [each["metric"] for each in answer["data"]["result"]]
+    except (requests.RequestException, KeyError, TypeError, ValueError) as error:
+        raise ChaosError(
+            f"Prometheus at {url} does not say whether an alert fires: {_short(error)}. To go without: "
+            "-e chaos_prometheus_url=''."
+        ) from None
+    return sorted(
+        {f"{each['alertname']} of {each.get('server') or each.get('instance') or 'the site'}" for each in found}
+    )
+
+
+def _short(error: Exception) -> str:
+    return "no connection" if isinstance(error, requests.ConnectionError) else str(error).rstrip(".")
+
+
+def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
+    """Return why the site as it stands is not steady; empty where it is. Raises ChaosError for a plan of no use.
+
+    Args:
+        values: the run's plan, as in run.json.
+        alerts: whether a firing alert counts.
+    """
+    what = plan.parse(values)
+    try:
+        for balancer, url in values["haproxy"].items():
+            problem = states_problem(balancer, _statistics(balancer, url), what, int(values["max_unavailable"]))
+            if problem:
+                return problem
+        if alerts and values["prometheus"] and (firing := _alerts(values["prometheus"])):
+            return f"An alert is firing ({', '.join(firing)}): mend that first."
+    except ChaosError as error:
+        return str(error)
+    return ""
+
+
+def check(values: Mapping[str, Any], seconds: float, *, alerts: bool) -> None:
+    """Return once the site is steady; raises ChaosError where it is not so within ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while problem := site_problem(values, alerts=alerts):
+        if time.monotonic() >= deadline:
+            raise ChaosError(problem)
+        time.sleep(_POLL_SECONDS)
+
+
+def check_load(folder: Path) -> None:
+    """Return where the site is steady under the load that runs; raises ChaosError where it is not."""
+    what = plan.read(files.existing(folder))
+    try:
+        run = read(folder / files.LOAD)
+    except LoadError as error:
+        raise ChaosError(str(error)) from None
+    problem = load_problem(run, what.slo.rps_floor) or capacity_problem(haproxy.read(folder) or [], what)
+    if problem:
+        raise ChaosError(problem)

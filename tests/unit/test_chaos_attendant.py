@@ -1,0 +1,156 @@
+"""What stays with a run, started by a stand-in for ansible-playbook and against a small server."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from evenkeel.chaos import timeline
+from evenkeel.chaos.ansible import is_playbook, outermost, same_with
+from evenkeel.chaos.errors import ChaosError
+from evenkeel.load.records import read
+
+SRC = Path(__file__).resolve().parents[2] / "src"
+CSV = "# pxname,svname,status\napp,one,UP\napp,BACKEND,UP\n"
+# As chaos.yml it starts the attendant and waits; as chaos_undo.yml it leaves a word.
+PLAYBOOK = """
+import pathlib, subprocess, sys, time
+folder = pathlib.Path(sys.argv[2])
+if sys.argv[1].endswith("chaos_undo.yml"):
+    (folder / "undone").write_text(" ".join(sys.argv[1:]))
+    sys.exit(0)
+done = subprocess.run([sys.executable, "-m", "evenkeel.chaos", "start", str(folder)])
+(folder / "started").write_text(str(done.returncode))
+time.sleep(60)
+"""
+
+
+class Site(BaseHTTPRequestHandler):
+    """Site and balancer in one."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Answer as the balancer's statistics, or as the site."""
+        content = (CSV if self.path.startswith("/stats") else "ok").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def site() -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, site: str) -> Path:
+    values = {"url": site, "rate": 20.0, "mix": "GET /=1", "timeout": 5.0, "limit": 50.0, "prometheus": ""}
+    (tmp_path / "run.json").write_text(json.dumps({**values, "haproxy": {"lb": site}}))
+    return tmp_path
+
+
+@pytest.fixture
+def playbook(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    program = folder / "ansible-playbook"
+    program.write_text(PLAYBOOK)
+    with (folder / "screen").open("wb") as screen:
+        process = subprocess.Popen(
+            [sys.executable, str(program), "./chaos.yml", str(folder)],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(SRC)},
+            stderr=screen,
+        )
+    yield process
+    process.kill()
+    process.wait()
+
+
+def has_ended(folder: Path) -> bool:
+    number = (folder / "attendant.pid").read_text().strip()
+    return not Path(f"/proc/{number}").exists()
+
+
+def test_run_is_attended_to_its_end(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
+    wait_until((folder / "started").exists, "the attendant starts")
+    assert (folder / "started").read_text() == "0"
+    wait_until(lambda: len(read(folder / "load.jsonl.gz").records) > 20, "the load runs")
+    stop = [sys.executable, "-m", "evenkeel.chaos", "stop", str(folder)]
+    subprocess.run(stop, check=True, env={**os.environ, "PYTHONPATH": str(SRC)}, timeout=60)
+    assert read(folder / "load.jsonl.gz").end
+    assert [mark.name for mark in timeline.read(folder)] == ["end"]
+    assert json.loads((folder / "haproxy.jsonl").read_text().splitlines()[0])["servers"]["one"]["status"] == "UP"
+    assert not (folder / "undone").exists()
+    assert playbook.poll() is None
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_fault_is_undone_where_the_playbook_dies(
+    folder: Path, playbook: subprocess.Popen[bytes], how: signal.Signals
+) -> None:
+    wait_until((folder / "started").exists, "the attendant starts")
+    playbook.send_signal(how)
+    wait_until(lambda: has_ended(folder), "the attendant ends")
+    # Called as the playbook was, for the other one beside it.
+    assert (folder / "undone").read_text() == f"chaos_undo.yml {folder} -e chaos_run={folder}"
+    assert [mark.name for mark in timeline.read(folder)] == ["note", "undone", "end"]
+    assert read(folder / "load.jsonl.gz").end
+    assert "chaos: The fault is undone." in (folder / "screen").read_text()
+
+
+def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
+    playbook.kill()
+    values = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**values, "rate": -1}))
+    again = subprocess.Popen(
+        [sys.executable, str(folder / "ansible-playbook"), "./chaos.yml", str(folder)],
+        env={**os.environ, "PYTHONPATH": str(SRC)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_until((folder / "started").exists, "the attendant gives up")
+        assert (folder / "started").read_text() == "2"
+    finally:
+        again.kill()
+        _, said = again.communicate()
+    assert "chaos: The load did not start: load: --rate must be a number above 0, not -1." in said
+
+
+def test_nobody_else_may_start_one() -> None:
+    with pytest.raises(ChaosError, match="no ansible-playbook has started it"):
+        outermost(1)
+
+
+def test_command_lines() -> None:
+    assert is_playbook(["python3", "/opt/bin/ansible-playbook", "x.yml"])
+    assert not is_playbook(["timeout", "60", "ansible-playbook"])
+    assert same_with(["a", "-i", "x", "p/chaos.yml", "-e", "y"], "chaos.yml", "u.yml") == [
+        *("a", "-i", "x", "p/u.yml", "-e", "y")
+    ]
+    assert same_with(["a", "mine.yml"], "chaos.yml", "u.yml") == []

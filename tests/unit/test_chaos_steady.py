@@ -1,0 +1,89 @@
+"""The steady state before a fault: each way in which a site is not steady has its sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evenkeel.chaos import plan
+from evenkeel.chaos.haproxy import Sample
+from evenkeel.chaos.steady import capacity_problem, load_problem, states_problem
+from evenkeel.load.failures import RESET
+from evenkeel.load.records import Record, Run
+from evenkeel.load.settings import Settings, parse_mix
+
+NAMES = ("one", "two", "three")
+
+
+def planned(fault: str = "reboot", target: str = "one") -> plan.Plan:
+    hosts = {"backends": list(NAMES), "balancers": ["lb"]}
+    return plan.parse({"fault": fault, "target": target, "hosts": hosts})
+
+
+def servers(**status: str) -> dict[str, dict[str, Any]]:
+    return {name: {"status": status.get(name, "UP"), "scur": 10, "qcur": 0, "slim": 16} for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("status", "most", "wanted"),
+    [
+        ({}, 1, ""),
+        ({"two": "no check"}, 1, ""),
+        ({"two": "DOWN"}, 1, "two is DOWN at lb, and at most 1 may be out at once"),
+        ({"two": "DRAIN"}, 1, "two is DRAIN at lb"),
+        ({"two": "DOWN"}, 2, ""),
+        ({"one": "DOWN"}, 2, "one is DOWN at lb already"),
+        ({"two": "DOWN", "three": "MAINT"}, 3, "Without two, three, one no backend would be left"),
+    ],
+)
+def test_states(status: dict[str, str], most: int, wanted: str) -> None:
+    found = states_problem("lb", servers(**status), planned(), most)
+    assert found.startswith(wanted)
+    assert bool(found) == bool(wanted)
+
+
+def test_balancer_that_does_not_know_a_backend() -> None:
+    known = {name: row for name, row in servers().items() if name != "two"}
+    assert states_problem("lb", known, planned(), 1) == "lb has no server two: run site.yml first."
+
+
+def test_fault_of_a_balancer_wants_all_but_takes_none_out() -> None:
+    assert states_problem("lb", servers(), planned("reload_balancer", "lb"), 0) == ""
+
+
+def test_backends_left_must_carry_the_load() -> None:
+    def sample(busy: int) -> Sample:
+        rows = {name: {**row, "scur": busy} for name, row in servers().items()}
+        return Sample(0, 0, "lb", "", rows, {})
+
+    # Three work on 30, two take 32.
+    assert capacity_problem([sample(10)], planned()) == ""
+    assert capacity_problem([sample(10), sample(11)], planned()).startswith("The site works on 33 requests at once")
+    assert capacity_problem([sample(11)], planned("kill_balancer", "lb")) == ""
+
+
+def run(*, late: float = 0.001, failures: int = 0, share: float = 1.0) -> Run:
+    settings = Settings("http://127.0.0.1", parse_mix(["GET /=1"]), rate=50)
+    records = [
+        Record(number / 50, late, 0.01, "GET", "/", False, 200, "one", "v1", RESET if number < failures else "")
+        for number in range(500)
+        if number % 100 < share * 100
+    ]
+    return Run(0.0, settings, records)
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (run(), ""),
+        (run(late=0.6), "This machine can't send 50 requests per second: The generator was up to 0.600 s late"),
+        (run(failures=2), "Before any fault 2 of 500 requests failed, the first one GET / by reset"),
+        (run(share=0.5), "Before any fault the site answers 5"),
+        (Run(0.0, Settings("http://127.0.0.1", parse_mix(["GET /=1"]))), "This machine can't send 110"),
+    ],
+)
+def test_load(made: Run, wanted: str) -> None:
+    found = load_problem(made, 0.95)
+    assert found.startswith(wanted)
+    assert bool(found) == bool(wanted)
