@@ -53,11 +53,6 @@ def chaos_times(result: Mapping[str, Any], asked: object, now: object) -> list[f
     return [found[0], found[-1]] if found else [latest, latest]
 
 
-def chaos_set(variables: Mapping[str, Any], role: str) -> dict[str, Any]:
-    """Return those of a host's variables that set up a role; the role's own defaults are not among them."""
-    return {name: variables[name] for name in sorted(variables) if name.startswith(f"{role}_")}
-
-
 class FilterModule:
     """Ansible's entry point."""
 
@@ -66,6 +61,5 @@ class FilterModule:
         return {
             "chaos_problem": chaos_problem,
             "chaos_sentence": chaos_sentence,
-            "chaos_set": chaos_set,
             "chaos_times": chaos_times,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chaos import chaos_problem, chaos_sentence, chaos_set, chaos_times
+from chaos import chaos_problem, chaos_sentence, chaos_times
 
 FAULTS = {"reboot": {"strikes": "backend"}, "kill_balancer": {"strikes": "balancer"}}
 BACKENDS = [{"name": "one"}, {"name": "two"}]
@@ -39,8 +39,3 @@ def test_times_are_the_hosts_own_within_what_is_possible() -> None:
     assert chaos_times({"stdout_lines": ["3", "4"]}, 10, 20) == [10, 10]
     assert chaos_times({"stdout_lines": ["12", "99"]}, 10, 20) == [12, 20]
     assert chaos_times({"skipped": True}, 10, 20) == [20, 20]
-
-
-def test_settings_are_those_of_the_role() -> None:
-    variables = {"haproxy_retries": 0, "haproxy": 1, "other": 2, "haproxy_balance": "x"}
-    assert chaos_set(variables, "haproxy") == {"haproxy_balance": "x", "haproxy_retries": 0}

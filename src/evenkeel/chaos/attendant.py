@@ -38,6 +38,7 @@ def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
     # It must not be what is late, where it shares the cores with hosts.
     nice = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
     options = ["--mix", values["mix"], "--rate", f"{float(values['rate']):g}", "--timeout", f"{values['timeout']:g}"]
+    options += ["--max-lateness", f"{values['max_lateness']:g}"]
     limit = ["--duration", f"{values['limit']:g}", "--records", str(folder / files.LOAD)]
     return [*nice, sys.executable, "-m", "evenkeel.load", values["url"], *options, *limit]
 
