@@ -20,6 +20,7 @@ FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/tasks/faults/*.yml)))
 APP := roles/backend_app/files/app
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
+PARALLEL ?= 2
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -104,12 +105,19 @@ lint: .venv/ready ## Check style and types
 unit: .venv/ready ## Run the tests that need no hosts
 	pytest -q
 
+# The whole site by itself, since load and faults want the machine; then the roles, some at once: they wait more than they
+# work.
 .PHONY: molecule
-molecule: $(SCENARIOS:%=molecule-%) ## Run every scenario
+molecule: molecule-default ## Run every scenario
+	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(filter-out molecule-default,$(SCENARIOS:%=molecule-%))
 
+# Each has hosts under names, ports and in a subnet of its own.
 .PHONY: molecule-%
 molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy
 	python -m evenkeel.lab engine
+	@number=$$(printf '%s\n' $(SCENARIOS) | grep -nx -- '$*' | cut -d: -f1); \
+	export MOLECULE_LAB="$${MOLECULE_LAB:-molecule-$*}" MOLECULE_SUBNET="$${MOLECULE_SUBNET:-10.213.$$((100 + number)).0/24}" \
+	  MOLECULE_SSH_PORT="$${MOLECULE_SSH_PORT:-$$((2500 + 20 * number))}"; \
 	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
 
 .PHONY: bench

@@ -70,7 +70,15 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, site: str) -> Path:
-    values = {"url": site, "rate": 20.0, "mix": "GET /=1", "timeout": 5.0, "max_lateness": 3.0, "limit": 50.0, "prometheus": ""}
+    values = {
+        "url": site,
+        "rate": 20.0,
+        "mix": "GET /=1",
+        "timeout": 5.0,
+        "max_lateness": 3.0,
+        "limit": 50.0,
+        "prometheus": "",
+    }
     (tmp_path / "run.json").write_text(json.dumps({**values, "haproxy": {"lb": site}}))
     return tmp_path
 

@@ -1,0 +1,157 @@
+"""Chaos: what the two runs before these tests have left, what is refused, and that a run cut off leaves no fault."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from failover import states, wait_until_all_up
+from faults import stopped
+from scenario import PROJECT, Scenario, recap, wait_until
+
+LOCK = "/run/evenkeel-deploy.lock"
+STATE = "/run/evenkeel-chaos"
+VICTIM = "backend-2"
+DROPPED = "iptables --wait -t raw -S | grep -c DROP || true"
+
+
+def journal(scenario: Scenario, fault: str) -> tuple[Path, dict[str, Any]]:
+    """Return folder and journal of the run with ``fault`` that molecule's side effect made."""
+    found = sorted((scenario.inventory.parent / "reports").glob(f"*-{fault}-*"))
+    if not found:
+        pytest.fail(f"no report about {fault}: run molecule's side_effect first")
+    return found[-1], json.loads((found[-1] / "journal.json").read_text())
+
+
+@pytest.mark.parametrize(("fault", "target"), [("reboot", "backend-1"), ("kill_app", "backend-2")])
+def test_side_effect_was_judged_and_held(scenario: Scenario, fault: str, target: str) -> None:
+    folder, content = journal(scenario, fault)
+    figures = {each["key"]: each for each in content["objectives"]}
+    print({key: each["figure"] for key, each in figures.items()})
+    assert (content["fault"], content["target"], content["verdict"]) == (fault, target, "held")
+    assert figures["failed_get"]["value"] == 0
+    assert sum(content["figures"]["sent"].values()) > 1000
+    assert {"report.html", "junit.xml", "summary.md", "cpu.png", "rps-backends.png", "rps-total.png"} <= {
+        path.name for path in folder.iterdir()
+    }
+    assert content["prometheus"]["graphs"]["CPU per backend"]["backend-3"]
+
+
+def test_reboot_took_its_target_out_and_brought_it_back(scenario: Scenario) -> None:
+    _, content = journal(scenario, "reboot")
+    assert content["times"]["detected"] < content["times"]["recovered"]
+    assert content["figures"]["shares"]["during"]["counts"].get("backend-1", 0) == 0
+
+
+def refused(scenario: Scenario, sentence: str, *arguments: str) -> None:
+    """Assert that chaos.yml refuses with the sentence and has harmed nothing."""
+    run = scenario.play("chaos.yml", *arguments)
+    words = " ".join(run.stdout.split())
+    assert run.returncode == 2, words
+    assert sentence in words
+    assert "No fault was injected." in words or "strike | Inject" not in words
+    assert not scenario.host("balancer").file(LOCK).exists or "holds the lock" in sentence
+
+
+def test_unknown_fault_and_target_are_refused(scenario: Scenario) -> None:
+    refused(scenario, "There is no fault `flood`: set chaos_fault to one of reboot,", "-e", "chaos_fault=flood")
+    refused(scenario, "`backend-9` is no backend of this inventory", "-e", "chaos_target=backend-9")
+
+
+def test_hosts_that_are_no_lab_are_not_harmed_unasked(scenario: Scenario) -> None:
+    refused(scenario, "To do it: -e chaos_confirm=yes", "-e", "chaos_lab=false")
+
+
+def test_unsteady_site_is_refused(scenario: Scenario) -> None:
+    with stopped(scenario, "backend-3"):
+        wait_until(lambda: states(scenario)["backend-3"].startswith("DOWN"), "the balancer knows")
+        refused(scenario, "backend-3 is DOWN at balancer, and at most 1 may be out at once")
+    wait_until_all_up(scenario)
+
+
+def test_second_run_is_refused(scenario: Scenario) -> None:
+    balancer = scenario.host("balancer")
+    held = json.dumps({"holder": "somebody@elsewhere", "since": "2026-01-01T00:00:00Z", "token": "other"})
+    balancer.check_output("echo %s >%s", held, LOCK)
+    try:
+        refused(
+            scenario, "Another run holds the lock: somebody@elsewhere since 2026-01-01T00:00:00Z. Nothing was done."
+        )
+    finally:
+        balancer.check_output("rm %s", LOCK)
+
+
+def test_load_that_can_not_be_sent_is_refused(scenario: Scenario, tmp_path: Path) -> None:
+    sentence = "This machine can't send 100000 requests per second"
+    settings = {"chaos_rate": 100000, "chaos_before": 4, "chaos_mix": "GET /=1", "chaos_reports": str(tmp_path)}
+    refused(scenario, sentence, "-e", json.dumps(settings | {"chaos_settle": 120}))
+    wait_until_all_up(scenario)
+
+
+def test_check_mode_says_what_it_would_do_and_does_nothing(scenario: Scenario, tmp_path: Path) -> None:
+    settings = json.dumps({"chaos_fault": "poweroff", "chaos_reports": str(tmp_path / "none"), "chaos_settle": 120})
+    run = scenario.play("chaos.yml", "--check", "-e", settings)
+    assert run.returncode == 0, run.stdout
+    assert "poweroff strikes backend-1: its power is cut and comes back." in run.stdout
+    assert all(counters["changed"] == 0 for counters in recap(run.stdout).values())
+    assert not (tmp_path / "none").exists()
+    assert not scenario.host("balancer").file(LOCK).exists
+
+
+@contextmanager
+def struck(scenario: Scenario, reports: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Run chaos.yml until packets of the victim vanish; yield it and the run's folder."""
+    settings = {"chaos_fault": "blackhole", "chaos_target": VICTIM, "chaos_duration": 15, "chaos_undo_margin": 10}
+    settings |= {"chaos_before": 3, "chaos_settle": 120, "chaos_max_lateness": 9, "chaos_reports": str(reports)}
+    command = ["ansible-playbook", "-i", str(scenario.inventory), "chaos.yml", "-e", json.dumps(settings)]
+    with (reports / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log)
+    try:
+        host = scenario.host(VICTIM)
+        wait_until(lambda: host.check_output(DROPPED) != "0" or process.poll() is not None, "it strikes", 180)
+        assert process.poll() is None, (reports / "log").read_text()
+        yield process, next(path for path in reports.iterdir() if path.is_dir())
+    finally:
+        process.kill()
+        process.wait()
+
+
+def nothing_is_left(scenario: Scenario) -> None:
+    """Wait until the victim is as it was."""
+    host = scenario.host(VICTIM)
+    wait_until(lambda: host.check_output(DROPPED) == "0", "packets pass again")
+    wait_until(lambda: not host.file(STATE).exists, "nothing is left to undo")
+    assert "evenkeel-chaos" not in host.check_output("systemctl list-units --all --plain")
+    wait_until_all_up(scenario)
+
+
+def attendant(folder: Path) -> Path:
+    """Return the place of a run's attendant among the processes."""
+    return Path("/proc") / (folder / "attendant.pid").read_text().strip()
+
+
+def test_interrupted_run_is_undone(scenario: Scenario, tmp_path: Path) -> None:
+    with struck(scenario, tmp_path) as (playbook, folder):
+        playbook.send_signal(signal.SIGINT)
+        wait_until(lambda: not attendant(folder).exists(), "what attends the run has ended", 120)
+        assert scenario.host(VICTIM).check_output(DROPPED) == "0"
+        assert not scenario.host("balancer").file(LOCK).exists
+        assert "chaos: The fault is undone." in (tmp_path / "log").read_text()
+    nothing_is_left(scenario)
+
+
+def test_fault_whose_control_node_is_gone_ends_by_itself(scenario: Scenario, tmp_path: Path) -> None:
+    with struck(scenario, tmp_path) as (playbook, folder):
+        # First the one that would notice, with load and watcher.
+        os.killpg(int(attendant(folder).name), signal.SIGKILL)
+        playbook.kill()
+        nothing_is_left(scenario)
+    # Nobody is left to release it.
+    scenario.host("balancer").check_output("rm %s", LOCK)
