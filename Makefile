@@ -77,6 +77,7 @@ chaos: .venv/ready ## Reboot a backend of INVENTORY under load and judge; other 
 .PHONY: gameday
 gameday: .venv/ready ## All FAULTS, one after the other, and a page about all of them
 	@folder="$(CURDIR)/reports/gameday-$$(date -u +%Y%m%dT%H%M%SZ)"; mkdir -p "$$folder"; \
+	trap 'exit 130' INT TERM; \
 	for fault in $(FAULTS); do \
 	  ansible-playbook -i "$(INVENTORY)" chaos.yml -e "chaos_fault=$$fault" -e chaos_settle=180 \
 	    -e "chaos_reports=$$folder" $(ARGS) || true; \

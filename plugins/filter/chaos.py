@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+# Seconds that a task may take to reach its host.
+_ROUND_TRIP = 10
+
 
 def chaos_problem(
     fault: object,
@@ -40,14 +43,14 @@ def chaos_sentence(result: Mapping[str, Any]) -> str:
 def chaos_times(result: Mapping[str, Any], asked: object, now: object) -> list[float]:
     """Return when a task on a host began and ended, in seconds since the epoch, by the times that it printed.
 
-    A host's clock may be wrong: neither lies before ``asked``, when the task was sent, nor after ``now``. What printed
-    no time gets ``now``.
+    A host's clock may be wrong: it began at ``asked``, when the task was sent, or at most ten seconds later, and ended
+    before ``now``. What printed no time gets ``now``.
     """
     earliest, latest = float(str(asked)), float(str(now))
-    found = []
+    found: list[float] = []
     for line in result.get("stdout_lines") or []:
         try:
-            found.append(min(max(float(line), earliest), latest))
+            found.append(min(max(float(line), earliest), latest if found else min(latest, earliest + _ROUND_TRIP)))
         except ValueError:
             continue
     return [found[0], found[-1]] if found else [latest, latest]

@@ -5,8 +5,10 @@ It has a session of its own, so that Ctrl-C at the playbook and a kill of it lea
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -30,7 +32,7 @@ _SAY_EVERY = 5.0
 _START_SECONDS = 20.0
 # A request may take as long as its timeout, and Prometheus is asked at the end.
 _END_SECONDS = 90.0
-_UNDO_SECONDS = 300.0
+_UNDO_SECONDS = 600.0
 
 
 def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
@@ -75,59 +77,70 @@ class Attendant:
         self._stop = False
         try:
             # What the playbook's user looks at.
-            self._screen = os.open(f"/proc/{playbook}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
+            self._screen = os.open(f"/proc/{playbook}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
             self._screen = -1
 
     def _say(self, text: str) -> None:
-        print(text, flush=True)
+        """Say something where the user looks and in the log; nothing may depend on either."""
+        with contextlib.suppress(OSError):
+            print(text, flush=True)
         if self._screen >= 0:
-            try:
+            with contextlib.suppress(OSError):
                 os.write(self._screen, f"chaos: {text}\n".encode())
-            except OSError:
-                self._screen = -1
+
+    def _mark(self, name: str, text: str = "") -> None:
+        with contextlib.suppress(ChaosError):
+            add(self._folder, Mark(time.time(), name, text))
 
     def _signalled(self, *_: object) -> None:
         self._stop = True
 
     def run(self) -> int:
-        """Attend until SIGTERM, until the playbook has died, or one of the two programs; return the exit code."""
+        """Attend until SIGTERM, or until the playbook has died; return 0, or 1 where load or watcher ended before."""
         playbook = os.pidfd_open(self._playbook)
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._signalled)
         log = self._folder / "load.log"
         with log.open("w") as progress:
-            watch = subprocess.Popen(watch_command(self._folder, self._values))
-            load = subprocess.Popen(load_command(self._folder, self._values), stdout=progress, stderr=progress)
-            began = said = time.monotonic()
-            while not self._stop and load.poll() is None and watch.poll() is None and not _has_ended(playbook):
+            programs = [
+                subprocess.Popen(
+                    _with_parent(load_command(self._folder, self._values)), stdout=progress, stderr=progress
+                ),
+                subprocess.Popen(_with_parent(watch_command(self._folder, self._values))),
+            ]
+            said = time.monotonic()
+            whole = True
+            # Also where load or watcher has ended: somebody must be there to undo the fault.
+            while not self._stop and not _has_ended(playbook):
                 time.sleep(_TICK)
-                if time.monotonic() - said >= _SAY_EVERY:
+                now_whole = all(program.poll() is None for program in programs)
+                if now_whole < whole or time.monotonic() - said >= _SAY_EVERY:
                     said += _SAY_EVERY
                     self._say(_last_line(log))
-            early = load.poll() is not None or watch.poll() is not None
-            if early and time.monotonic() - began < self._values["limit"]:
-                self._say(_last_line(log))
-            if not self._stop and _has_ended(playbook):
-                self._undo()
-            self._end(load, watch)
-        return int(early)
+                whole = now_whole
+            try:
+                if not self._stop:
+                    self._undo()
+            finally:
+                self._end(programs)
+        return int(not whole)
 
-    def _end(self, load: subprocess.Popen[bytes], watch: subprocess.Popen[bytes]) -> None:
-        for process, how in ((load, signal.SIGINT), (watch, signal.SIGTERM)):
+    def _end(self, programs: list[subprocess.Popen[bytes]]) -> None:
+        for process, how in zip(programs, (signal.SIGINT, signal.SIGTERM), strict=True):
             process.send_signal(how)
             try:
                 process.wait(_END_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
-            if process is load:
-                add(self._folder, Mark(time.time(), "end", ""))
+            if process is programs[0]:
+                self._mark("end")
 
     def _undo(self) -> None:
         """Do what the playbook can't any more."""
         self._say("The playbook has ended before the run: undoing the fault.")
-        add(self._folder, Mark(time.time(), "note", "The playbook has ended before the run: undoing the fault."))
+        self._mark("note", "The playbook has ended before the run: undoing the fault.")
         command = same_with(self._command, "chaos.yml", UNDO)
         if not command:
             self._say("It was not started as chaos.yml: the hosts' own timers undo the fault.")
@@ -143,11 +156,16 @@ class Attendant:
             ok = done.returncode == 0
         except (OSError, subprocess.TimeoutExpired):
             ok = False
-        add(self._folder, Mark(time.time(), "undone" if ok else "note", "" if ok else "Undoing it failed."))
+        self._mark("undone" if ok else "note", "" if ok else "Undoing it failed.")
         log = self._folder / LOG
         self._say(
             "The fault is undone." if ok else f"Undoing it failed (see {log}): the hosts' own timers will undo it."
         )
+
+
+def _with_parent(command: list[str]) -> list[str]:
+    """Return a command that ends with whom it was started by, however that ends."""
+    return ["setpriv", "--pdeathsig", "TERM", *command] if shutil.which("setpriv") else command
 
 
 def start(folder: Path) -> None:
@@ -169,6 +187,14 @@ def start(folder: Path) -> None:
             process.terminate()
             raise ChaosError(f"The load did not start: {_last_line(folder / LOG) or 'it says nothing'}")
         time.sleep(_TICK)
+
+
+def is_attended(folder: Path) -> bool:
+    """Tell whether a run's attendant is there, which would undo the fault."""
+    try:
+        return not _has_ended(os.pidfd_open(int((folder / PID).read_text())))
+    except (OSError, ValueError):
+        return False
 
 
 def _at_work(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import requests
 
 from evenkeel.chaos import folder as files
 from evenkeel.chaos import haproxy, plan
+from evenkeel.chaos.attendant import is_attended
 from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.figures import WARM_UP
 from evenkeel.chaos.haproxy import Row, Sample
@@ -23,6 +24,8 @@ from evenkeel.load.records import Run, read
 
 _TIMEOUT = 5.0
 _POLL_SECONDS = 0.5
+# On its way down (UP 1/3) is not steady.
+_STEADY = ("UP", "no check")
 
 
 def states_problem(balancer: str, servers: Mapping[str, Row], what: Plan, most: int) -> str:
@@ -37,13 +40,15 @@ def states_problem(balancer: str, servers: Mapping[str, Row], what: Plan, most: 
     missing = [name for name in what.backends if name not in servers]
     if missing:
         return f"{balancer} has no server {', '.join(missing)}: run site.yml first."
-    off = [name for name in what.backends if not is_up(str(servers[name]["status"]))]
+    off = [name for name in what.backends if servers[name]["status"] not in _STEADY]
     if what.target in off:
         return f"{what.target} is {servers[what.target]['status']} at {balancer} already: mend it first."
     struck = [what.target] if what.strikes_backend else []
+    said = ", ".join(f"{name} is {servers[name]['status']}" for name in off)
     if off and len(off) + len(struck) > most:
-        said = ", ".join(f"{name} is {servers[name]['status']}" for name in off)
         return f"{said} at {balancer}, and at most {most} may be out at once (chaos_max_unavailable): mend that first."
+    if len(struck) > most:
+        return f"At most {most} backends may be out at once (chaos_max_unavailable), so none can be struck."
     if len(off) + len(struck) >= len(what.backends):
         return f"Without {', '.join([*off, *struck])} no backend would be left: add one to the inventory first."
     return ""
@@ -64,6 +69,11 @@ def capacity_problem(samples: Sequence[Sample], what: Plan) -> str:
                 f"{sum(limits)}: lower chaos_rate, or add a backend."
             )
     return ""
+
+
+def latest(samples: Sequence[Sample]) -> list[Sample]:
+    """Return the last answer of each balancer."""
+    return list({sample.balancer: sample for sample in samples if not sample.error}.values())
 
 
 def load_problem(run: Run, floor: float) -> str:
@@ -95,9 +105,16 @@ def load_problem(run: Run, floor: float) -> str:
     return ""
 
 
+def _session() -> requests.Session:
+    """Return a session that asks the hosts themselves, as load and watcher do, whatever proxy the environment names."""
+    session = requests.Session()
+    session.trust_env = False
+    return session
+
+
 def _statistics(balancer: str, url: str) -> dict[str, Row]:
     try:
-        answer = requests.get(f"{url}/stats;csv", timeout=_TIMEOUT)
+        answer = _session().get(f"{url}/stats;csv", timeout=_TIMEOUT)
         answer.raise_for_status()
         servers, _ = haproxy.parse(answer.text)
     except (requests.RequestException, ValueError) as error:
@@ -107,9 +124,11 @@ def _statistics(balancer: str, url: str) -> dict[str, Row]:
 
 def _alerts(url: str) -> list[str]:
     try:
-        answer = requests.get(
-            f"{url}/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}, timeout=_TIMEOUT
-        ).json()
+        answer = (
+            _session()
+            .get(f"{url}/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}, timeout=_TIMEOUT)
+            .json()
+        )
         found = [each["metric"] for each in answer["data"]["result"]]
     except (requests.RequestException, KeyError, TypeError, ValueError) as error:
         raise ChaosError(
@@ -161,6 +180,13 @@ def check_load(folder: Path) -> None:
         run = read(folder / files.LOAD)
     except LoadError as error:
         raise ChaosError(str(error)) from None
-    problem = load_problem(run, what.slo.rps_floor) or capacity_problem(haproxy.read(folder) or [], what)
-    if problem:
+    samples = haproxy.read(folder) or []
+    most = int(what.given["max_unavailable"])
+    problems = [
+        load_problem(run, what.slo.rps_floor),
+        *(states_problem(each.balancer, each.servers, what, most) for each in latest(samples)),
+        capacity_problem(samples, what),
+        "" if is_attended(folder) else "Nobody would undo the fault should this playbook die: its attendant has ended.",
+    ]
+    if problem := next(filter(None, problems), ""):
         raise ChaosError(problem)
