@@ -89,8 +89,8 @@ def test_second_run_is_refused(scenario: Scenario) -> None:
 
 
 def test_load_that_can_not_be_sent_is_refused(scenario: Scenario, tmp_path: Path) -> None:
-    sentence = "This machine can't send 100000 requests per second"
-    settings = {"chaos_rate": 100000, "chaos_before": 4, "chaos_mix": "GET /=1", "chaos_reports": str(tmp_path)}
+    sentence = "This machine can't send 30000 requests per second"
+    settings = {"chaos_rate": 30000, "chaos_before": 3, "chaos_mix": "GET /=1", "chaos_reports": str(tmp_path)}
     refused(scenario, sentence, "-e", json.dumps(settings | {"chaos_settle": 120}))
     wait_until_all_up(scenario)
 

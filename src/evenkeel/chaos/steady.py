@@ -88,7 +88,7 @@ def load_problem(run: Run, floor: float) -> str:
     schedule = judge(run, WARM_UP, end)
     if not run.records or schedule.max_late > run.settings.max_lateness:
         why = schedule.faults[0]
-        return f"This machine can't send {run.settings.rate:g} requests per second: {why} Lower chaos_rate."
+        return f"This machine can't send {run.settings.rate:.12g} requests per second: {why} Lower chaos_rate."
     failed = analysis.failed(run.records)
     if failed:
         each = failed[0]
@@ -99,7 +99,7 @@ def load_problem(run: Run, floor: float) -> str:
     share = len(run.records) / (run.settings.rate * end) if end else 0.0
     if share < floor:
         return (
-            f"Before any fault the site answers {share:.0%} of {run.settings.rate:g} requests per second in time, "
+            f"Before any fault the site answers {share:.0%} of {run.settings.rate:.12g} requests per second in time, "
             f"less than {floor:.0%} (rps_floor): lower chaos_rate."
         )
     return ""
