@@ -28,7 +28,7 @@ import pathlib, subprocess, sys, time
 folder = pathlib.Path(sys.argv[2])
 if sys.argv[1].endswith("chaos_undo.yml"):
     (folder / "undone").write_text(" ".join(sys.argv[1:]))
-    sys.exit(0)
+    sys.exit((folder / "unwilling").exists())
 done = subprocess.run([sys.executable, "-m", "evenkeel.chaos", "start", str(folder)])
 (folder / "started").write_text(str(done.returncode))
 time.sleep(60)
@@ -117,6 +117,16 @@ def test_run_is_attended_to_its_end(folder: Path, playbook: subprocess.Popen[byt
     assert playbook.poll() is None
 
 
+def children(folder: Path) -> list[int]:
+    """Return the processes that the attendant has started."""
+    number = (folder / "attendant.pid").read_text().strip()
+    return [int(text) for text in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
+
+
+def is_zombie(number: int) -> bool:
+    return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_fault_is_undone_where_the_playbook_dies(
     folder: Path, playbook: subprocess.Popen[bytes], how: signal.Signals
@@ -129,6 +139,27 @@ def test_fault_is_undone_where_the_playbook_dies(
     assert [mark.name for mark in timeline.read(folder)] == ["note", "undone", "end"]
     assert read(folder / "load.jsonl.gz").end
     assert "chaos: The fault is undone." in (folder / "screen").read_text()
+
+
+def test_somebody_stays_where_the_load_has_ended(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
+    wait_until((folder / "started").exists, "the attendant starts")
+    (load,) = (
+        number for number in children(folder) if b"evenkeel.load" in Path(f"/proc/{number}/cmdline").read_bytes()
+    )
+    os.kill(load, signal.SIGKILL)
+    wait_until(lambda: load not in children(folder) or is_zombie(load), "the load has ended")
+    playbook.kill()
+    wait_until(lambda: has_ended(folder), "the attendant ends")
+    assert (folder / "undone").exists()
+
+
+def test_undoing_that_fails_is_said(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
+    (folder / "unwilling").touch()
+    wait_until((folder / "started").exists, "the attendant starts")
+    playbook.kill()
+    wait_until(lambda: has_ended(folder), "the attendant ends")
+    assert "undone" not in [mark.name for mark in timeline.read(folder)]
+    assert "the hosts' own timers will undo it." in (folder / "screen").read_text()
 
 
 def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subprocess.Popen[bytes]) -> None:

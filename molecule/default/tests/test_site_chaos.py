@@ -105,6 +105,12 @@ def test_check_mode_says_what_it_would_do_and_does_nothing(scenario: Scenario, t
     assert not scenario.host("balancer").file(LOCK).exists
 
 
+def test_every_lasting_fault_is_undone_without_a_trace(scenario: Scenario) -> None:
+    run = scenario.play("molecule/default/catalogue.yml", "-e", f"topology_project={PROJECT}")
+    assert run.returncode == 0, run.stdout
+    wait_until_all_up(scenario)
+
+
 @contextmanager
 def struck(scenario: Scenario, reports: Path) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Run chaos.yml until packets of the victim vanish; yield it and the run's folder."""

@@ -12,8 +12,10 @@ from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.folder import PLAN, read_object
 from evenkeel.chaos.slo import Slo
 
-# Faults that leave the target in rotation, and those that pass without anything being undone.
-_STAYS_IN = {"latency", "loss", "cpu", "fill_disk", "reload_balancer", "kill_balancer", "none"}
+# Faults that leave the target in rotation, or may, and those that pass without anything being undone.
+_STAYS_IN = {
+    *("kill_app", "restart_engine", "latency", "loss", "cpu", "fill_disk", "reload_balancer", "kill_balancer", "none"),
+}
 _PASSES = {"reboot", "kill_app", "restart_engine", "reload_balancer", "kill_balancer"}
 
 
