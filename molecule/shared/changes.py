@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,24 @@ def expect(found: object, wanted: object) -> None:
 
 
 @contextmanager
-def deploy_and_rollback(scenario: Scenario) -> Iterator[None]:
-    """A new version is brought out everywhere, then taken back."""
+def drained_by_hand(scenario: Scenario, name: str) -> Iterator[None]:
+    """A backend gets no requests because an operator says so, whatever happens meanwhile."""
+    played(scenario, "drain.yml", "-e", f"target={name}")
+    said = played(scenario, "status.yml")
+    assert "DRAIN" in said, said
+    yield
+    expect(states(scenario)[name].partition(" ")[0], "DRAIN")
+    played(scenario, "ready.yml", "-e", f"target={name}")
+    expect(states(scenario)[name], "UP")
+
+
+@contextmanager
+def deploy_and_rollback(scenario: Scenario, meanwhile: AbstractContextManager[None] | None = None) -> Iterator[None]:
+    """A new version is brought out everywhere, then taken back, the latter with something else going on."""
     played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}")
     expect(versions(scenario), {NEW})
-    played(scenario, "rollback.yml")
+    with meanwhile or nullcontext():
+        played(scenario, "rollback.yml")
     expect(versions(scenario), {OLD})
     yield
 

@@ -100,6 +100,14 @@ def wait_until_all_up(scenario: Scenario) -> None:
     wait_until(lambda: set(states(scenario).values()) == {"UP"}, "every backend is UP", seconds=120)
 
 
+def answers(url: str) -> bool:
+    """Return whether somebody is there and says 200."""
+    try:
+        return requests.get(url, timeout=1).status_code == 200
+    except requests.RequestException:
+        return False
+
+
 @contextmanager
 def load(scenario: Scenario, records: Path, *arguments: str) -> Iterator[None]:
     """Put load on the site."""

@@ -55,11 +55,11 @@ def power_cut(scenario: Scenario, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def power_cut_at_drain(scenario: Scenario, name: str, drained: str) -> Iterator[None]:
-    """A host, the balancer or a backend, loses its power as soon as a backend is drained; on exit it comes back."""
+def power_cut_at_drain(scenario: Scenario, name: str) -> Iterator[None]:
+    """A backend loses its power as soon as it is drained; it comes back on exit."""
 
     def cut() -> None:
-        wait_until(lambda: states(scenario)[drained].startswith("DRAIN"), f"{drained} is drained", seconds=300)
+        wait_until(lambda: states(scenario)[name].startswith("DRAIN"), f"{name} is drained", seconds=300)
         _docker("kill", scenario.container(name))
 
     thread = Thread(target=cut)

@@ -14,7 +14,7 @@ import changes
 import faults
 import pytest
 import requests
-from failover import Outcome, states, under_load, wait_until_all_up
+from failover import Outcome, answers, states, under_load, wait_until_all_up
 from scenario import Scenario, wait_until
 
 SECONDS = 5
@@ -82,14 +82,6 @@ def test_reloads_do_not_revive_a_dead_server(scenario: Scenario, records: Path) 
     outcome = under_load(scenario, records, *made, seconds=0, arguments=BUSY)
     nobody_noticed(outcome, longest_gap=0.5)
     assert outcome.failed("POST") == []
-
-
-def answers(url: str) -> bool:
-    """Return whether somebody is there and says 200."""
-    try:
-        return requests.get(url, timeout=1).status_code == 200
-    except requests.RequestException:
-        return False
 
 
 def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> None:
