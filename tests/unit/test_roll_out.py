@@ -73,7 +73,7 @@ def test_failure_says_what_its_items_said(result: dict[str, Any], wanted: str) -
 
 
 def test_outcomes_of_hosts_that_never_had_their_turn_are_waiting() -> None:
-    hostvars = {
+    hostvars: dict[str, dict[str, Any]] = {
         "one": {
             "backend_app_swap": {"from": "a", "to": "b"},
             "rolling_swap_outcome": {"result": "failed", "text": "why"},
