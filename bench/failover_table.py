@@ -8,58 +8,71 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import changes
 import faults
 import yaml
-from failover import Outcome, states, under_load
-from scenario import Scenario, wait_until
+from failover import Outcome, under_load
+from scenario import Scenario
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
+# The generator shares the cores that are kept busy: it may be late, and says by how much.
+LATE = ("--max-lateness", "3")
 
 
 @dataclass(frozen=True)
 class Event:
-    """A row of the table: what happens, for how many seconds it lasts, and more arguments of the load generator."""
+    """A row of the table.
+
+    Attributes:
+        name: what ``--only`` calls it.
+        what: what happens, in words.
+        faults: the same, done.
+        seconds: how long it lasts; 0 for what is announced, which may cost no request, in flight or not.
+        arguments: more of them for the load generator.
+        around: what holds before the load begins and after it ends.
+    """
 
     name: str
     what: str
     faults: Callable[[Scenario], Sequence[AbstractContextManager[None]]]
     seconds: float
     arguments: Sequence[str] = ()
-
-
-@contextmanager
-def nothing() -> Iterator[None]:
-    """No fault: what the site does by itself."""
-    yield
-
-
-@contextmanager
-def reloads(scenario: Scenario, count: int) -> Iterator[None]:
-    """Reload HAProxy many times while a server is dead."""
-    wait_until(lambda: states(scenario)[VICTIM] == "DOWN", "the balancer knows")
-    for _ in range(count):
-        scenario.host("balancer").check_output("systemctl reload haproxy && sleep 1")
-    yield
+    around: Callable[[Scenario], AbstractContextManager[None]] = lambda _: nullcontext()
 
 
 EVENTS = (
-    Event("none", "nothing", lambda _: [nothing()], 20),
+    Event("none", "nothing", lambda _: [], 20),
+    Event("deploy", "deploy of a new version, then rollback", lambda s: [changes.deploy_and_rollback(s)], 0, LATE),
+    Event("never", "deploy of a version that never gets ready", lambda s: [changes.failed_deploy(s, VICTIM)], 0, LATE),
+    Event("site", "changed settings, a backend fewer, and back", lambda s: [changes.changed_site(s, VICTIM)], 0, LATE),
     Event("reboot", "reboot of a backend", lambda site: [faults.reboot(site, VICTIM)], 0),
-    Event("crash", "SIGKILL of the container", lambda site: [faults.crash(site, VICTIM)], 0),
+    Event("crash", "SIGKILL of the container", lambda site: [faults.crash(site, VICTIM)], 5),
     Event("engine", "restart of the engine", lambda site: [faults.engine_restart(site, VICTIM)], 0),
     Event("cut", "power cut, 20 s", lambda site: [faults.power_cut(site, VICTIM)], 20),
     Event("frozen", "SIGSTOP of the workers, 20 s", lambda site: [faults.frozen(site, VICTIM)], 20),
     Event("loss", "20 % packet loss each way, 20 s", lambda site: [faults.loss(site, VICTIM, 0.2)], 20),
-    # The generator shares the cores that are kept busy: it may be late, and says by how much.
-    Event("busy", "every core busy, 10 s", lambda _: [faults.saturation()], 10, ("--max-lateness", "3")),
+    Event("busy", "every core busy, 10 s", lambda _: [faults.saturation()], 10, LATE),
     Event("two", "power cut of two of three, 20 s", lambda s: [faults.power_cut(s, n) for n in BACKENDS[1:]], 20),
-    Event("reloads", "50 reloads, one backend dead", lambda s: [faults.stopped(s, VICTIM), reloads(s, 50)], 0),
+    Event(
+        "reloads",
+        "50 reloads, one backend dead",
+        lambda s: [faults.stopped(s, VICTIM), changes.reloads(s, VICTIM, 50, pause=1)],
+        0,
+    ),
+    # The proof that the rows above could show a loss.
+    Event(
+        "guide",
+        "power cut, 20 s, the guide's settings",
+        lambda s: [faults.power_cut(s, VICTIM)],
+        20,
+        around=changes.guide,
+    ),
 )
 
 
@@ -71,16 +84,25 @@ def site(inventory: Path) -> Scenario:
     )
 
 
+def posts(event: Event, outcome: Outcome) -> str:
+    """Return how many POST failed, and whether all of them were in flight when the fault took hold."""
+    failed, later = len(outcome.failed("POST")), len(outcome.failed_later("POST"))
+    if not failed or not event.seconds:
+        return str(failed)
+    return f"{failed}, {later} NOT in flight" if later else f"{failed} in flight"
+
+
 def row(event: Event, outcomes: Sequence[Outcome]) -> str:
     """Return an event's line of the table: the worst of its runs, and how many of them count."""
     counted = [outcome for outcome in outcomes if outcome.summary.valid]
     if not counted:
         return f"| {event.what} | no run counts | | | | | 0 |"
     sent = sum(record.method == "GET" for record in counted[0].run.records)
+    worst = max(counted, key=lambda outcome: (len(outcome.failed_later("POST")), len(outcome.failed("POST"))))
     return (
         f"| {event.what} | {max(len(outcome.failed('GET')) for outcome in counted)} of {sent} "
-        f"| {max(len(outcome.failed('POST')) for outcome in counted)} "
-        f"| {max(outcome.summary.longest_gap for outcome in counted):.2f} s "
+        f"| {posts(event, worst)} "
+        f"| {max(outcome.longest_gap for outcome in counted):.2f} s "
         f"| {max(outcome.slowest_get for outcome in counted):.2f} s "
         f"| {min(outcome.summary.rps_floor or 0 for outcome in counted)} | {len(counted)} |"
     )
@@ -102,10 +124,11 @@ def main() -> None:
             outcomes = []
             for number in range(arguments.runs):
                 records = Path(folder) / f"{event.name}-{number}.gz"
-                outcome = under_load(
-                    scenario, records, *event.faults(scenario), seconds=event.seconds, arguments=event.arguments
-                )
-                print(f"{event.what}: {outcome}", flush=True)
+                with event.around(scenario):
+                    outcome = under_load(
+                        scenario, records, *event.faults(scenario), seconds=event.seconds, arguments=event.arguments
+                    )
+                print(f"{event.what}: {outcome}, POST failed: {posts(event, outcome)}", flush=True)
                 outcomes.append(outcome)
             rows.append(row(event, outcomes))
     print(

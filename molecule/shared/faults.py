@@ -7,8 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
+from failover import states
 from scenario import Scenario, wait_until
 
 _BURN = "while True: pass"
@@ -49,6 +51,23 @@ def power_cut(scenario: Scenario, name: str) -> Iterator[None]:
     try:
         yield
     finally:
+        _docker("start", scenario.container(name))
+
+
+@contextmanager
+def power_cut_at_drain(scenario: Scenario, name: str) -> Iterator[None]:
+    """A backend loses its power as soon as it is drained; it comes back on exit."""
+
+    def cut() -> None:
+        wait_until(lambda: states(scenario)[name].startswith("DRAIN"), f"{name} is drained", seconds=300)
+        _docker("kill", scenario.container(name))
+
+    thread = Thread(target=cut)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
         _docker("start", scenario.container(name))
 
 

@@ -41,23 +41,40 @@ def failure_text(result: Mapping[str, Any]) -> str:
 
 
 def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how each host fared: ``[{"host": str, "from": str, "to": str, "result": str, "text": str}, …]``.
+    """Return how each host fared.
+
+    Each is ``{"host": str, "from": str, "to": str, "result": str, "text": str, "left_out": [balancer, …]}``.
 
     ``result`` is ``waiting`` (not its turn yet, or never), ``swapped``, ``failed`` (the old container is back),
-    ``put back`` (swapped, then undone) or ``broken`` (the old container could not be put back).
+    ``put back`` (swapped, then undone) or ``broken`` (the old container could not be put back). ``left_out`` are the
+    balancers where somebody had drained it before, which stays so.
     """
     outcomes = []
     for name in names:
         variables = hostvars[name]
         swap = variables.get("backend_app_swap") or {}
         outcome = variables.get("rolling_swap_outcome") or {"result": "waiting", "text": ""}
-        outcomes.append({"host": str(name), "from": swap.get("from", ""), "to": swap.get("to", ""), **outcome})
+        images = {"from": swap.get("from", ""), "to": swap.get("to", "")}
+        left_out = list(variables.get("rolling_swap_left_out") or [])
+        outcomes.append({"host": str(name), **images, "left_out": left_out, **outcome})
     return outcomes
 
 
 def roll_out_failures(outcomes: Iterable[Outcome]) -> list[Outcome]:
     """Return the outcomes of hosts where something failed."""
     return [outcome for outcome in outcomes if outcome["result"] in {"failed", "broken"}]
+
+
+def roll_out_left_out(outcomes: Iterable[Outcome]) -> str:
+    """Return which hosts stay drained because they were before the roll-out, a sentence; empty where none does."""
+    names = [outcome["host"] for outcome in outcomes if outcome["left_out"]]
+    if not names:
+        return ""
+    return (
+        f"{', '.join(names)} got no requests before this run, and gets none now: "
+        + " ".join(f"ready.yml -e target={name}" for name in names)
+        + " ends that."
+    )
 
 
 def short_image(image: str) -> str:
@@ -92,7 +109,7 @@ def roll_out_verdict(outcomes: Iterable[Outcome]) -> str:
     after = (
         f"{', '.join(broken)} could not be put back in full and needs a look (status.yml)"
         if broken
-        else "the old version runs everywhere, and no host stays drained"
+        else "the old version runs everywhere, and no host stays drained by it"
     )
     said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
     return "\n".join([f"The roll-out failed on {names} and was undone: {after}.", *said])
@@ -158,6 +175,7 @@ class FilterModule:
             "releases_after": releases_after,
             "roll_out_audit": roll_out_audit,
             "roll_out_failures": roll_out_failures,
+            "roll_out_left_out": roll_out_left_out,
             "roll_out_outcomes": roll_out_outcomes,
             "roll_out_summary": roll_out_summary,
             "roll_out_verdict": roll_out_verdict,

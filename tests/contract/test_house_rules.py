@@ -119,6 +119,16 @@ def test_apt_waits_for_the_lock(role: str) -> None:
             assert "lock_timeout" in task["ansible.builtin.apt"], task["name"]
 
 
+def test_roll_out_looks_whether_its_balancers_answered() -> None:
+    # Hosts out of reach do not end its plays (playbooks/rolling.yml), so whoever does not look goes on without them.
+    for path in sorted((PROJECT / "roles" / "rolling_swap" / "tasks").glob("*.yml")):
+        tasks = [task for each in yaml.safe_load(path.read_text()) for task in each.get("block", [each])]
+        for task, following in zip(tasks, [*tasks[1:], {}], strict=True):
+            if "delegate_to" in task and not task.get("ignore_errors"):
+                assert following.get("ansible.builtin.import_tasks") == "answered.yml", task["name"]
+                assert task["register"] == "__rolling_swap_step", task["name"]
+
+
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_template_says_who_manages_it(template: str) -> None:
     first = (PROJECT / template).read_text().splitlines()[0]

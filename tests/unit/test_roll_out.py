@@ -14,6 +14,7 @@ from roll_out import (
     releases_after,
     roll_out_audit,
     roll_out_failures,
+    roll_out_left_out,
     roll_out_outcomes,
     roll_out_summary,
     roll_out_verdict,
@@ -24,7 +25,8 @@ OWN = "evenkeel.local/backend_app:"
 
 
 def outcome(host: str, result: str = "swapped", text: str = "") -> dict[str, Any]:
-    return {"host": host, "from": f"{OWN}1-a", "to": f"{OWN}2-b", "result": result, "text": text}
+    swap = {"from": f"{OWN}1-a", "to": f"{OWN}2-b"}
+    return {"host": host, **swap, "left_out": [], "result": result, "text": text}
 
 
 @pytest.mark.parametrize(
@@ -71,19 +73,27 @@ def test_failure_says_what_its_items_said(result: dict[str, Any], wanted: str) -
 
 
 def test_outcomes_of_hosts_that_never_had_their_turn_are_waiting() -> None:
-    hostvars = {
+    hostvars: dict[str, dict[str, Any]] = {
         "one": {
             "backend_app_swap": {"from": "a", "to": "b"},
             "rolling_swap_outcome": {"result": "failed", "text": "why"},
+            "rolling_swap_left_out": ["lb"],
         },
         "two": {"backend_app_swap": {"from": "a", "to": "b"}},
     }
     outcomes = roll_out_outcomes(hostvars, hostvars)
     assert outcomes == [
-        {"host": "one", "from": "a", "to": "b", "result": "failed", "text": "why"},
-        {"host": "two", "from": "a", "to": "b", "result": "waiting", "text": ""},
+        {"host": "one", "from": "a", "to": "b", "left_out": ["lb"], "result": "failed", "text": "why"},
+        {"host": "two", "from": "a", "to": "b", "left_out": [], "result": "waiting", "text": ""},
     ]
     assert [failure["host"] for failure in roll_out_failures(outcomes)] == ["one"]
+
+
+def test_hosts_that_were_drained_before_are_named() -> None:
+    assert roll_out_left_out([outcome("one"), outcome("two")]) == ""
+    assert roll_out_left_out([outcome("one"), {**outcome("two"), "left_out": ["lb"]}]) == (
+        "two got no requests before this run, and gets none now: ready.yml -e target=two ends that."
+    )
 
 
 def test_log_line_says_who_what_and_how_it_went() -> None:
@@ -97,7 +107,7 @@ def test_log_line_says_who_what_and_how_it_went() -> None:
 def test_verdict_is_a_sentence_and_what_the_hosts_said() -> None:
     text = roll_out_verdict([outcome("one", "put back"), outcome("two", "failed", "not ready"), outcome("three")])
     assert text.splitlines() == [
-        "The roll-out failed on two and was undone: the old version runs everywhere, and no host stays drained.",
+        "The roll-out failed on two and was undone: the old version runs everywhere, and no host stays drained by it.",
         "two: not ready",
     ]
 

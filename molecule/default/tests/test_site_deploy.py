@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
+import changes
+import faults
 import pytest
-import requests
-import yaml
-from failover import Outcome, states, under_load
+from changes import NEVER_READY, NEW, OLD, played, settings, versions
+from failover import Outcome, states, under_load, wait_until_all_up
 from scenario import Scenario
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 BUSY = ("--max-lateness", "5")
 LOCK = "/run/evenkeel-deploy.lock"
-# Ready never: it ends as soon as it is started.
-NEVER_READY = "backend_app_image=docker.io/library/python:3.13-slim-trixie backend_app_ready_seconds=3"
 
 
 @pytest.fixture
@@ -25,44 +22,39 @@ def records(tmp_path: Path) -> Path:
     return tmp_path / "load.gz"
 
 
-@contextmanager
-def played(scenario: Scenario, *arguments: str, wanted: int = 0, inventory: Path | None = None) -> Iterator[str]:
-    """Run a playbook, which must end with the exit code ``wanted``."""
-    run = scenario.play(*arguments, inventory=inventory)
-    assert run.returncode == wanted, run.stdout
-    yield " ".join(run.stdout.split())
-
-
-def versions(scenario: Scenario) -> set[str]:
-    """Return the versions that answer, each without its hash."""
-    url = f"http://{scenario.addresses['balancer']}/"
-    return {requests.get(url, timeout=5).headers["X-App-Version"].partition("-")[0] for _ in range(9)}
-
-
 def log(scenario: Scenario) -> list[str]:
     """Return the lines of the balancer's log of deploys."""
     return str(scenario.host("balancer").run("cat /var/log/evenkeel/deploys.log").stdout).splitlines()
+
+
+def containers(scenario: Scenario) -> dict[str, tuple[str, str]]:
+    """Return each backend's container and when it was started."""
+    look = "docker inspect backend_app --format '{{.Id}} {{.State.StartedAt}}'"
+    return {name: tuple(scenario.host(name).check_output(look).split()) for name in BACKENDS}
 
 
 def nothing_lost(outcome: Outcome) -> None:
     print(outcome)
     assert outcome.summary.valid, outcome.summary.schedule
     assert outcome.failed("GET") == outcome.failed("POST") == []
+    assert outcome.longest_gap < 1
     assert set(outcome.summary.backends) == set(BACKENDS)
+
+
+def nothing_left(scenario: Scenario) -> None:
+    """Assert that nothing of a roll-out that failed is left: no drain, no lock, no container put aside."""
+    assert versions(scenario) == {OLD}
+    assert set(states(scenario).values()) == {"UP"}
+    assert not scenario.host("balancer").file(LOCK).exists
+    for name in BACKENDS:
+        assert scenario.host(name).check_output("docker ps --all --quiet --filter name=backend_app_former") == ""
 
 
 def test_deploy_and_rollback_lose_nothing(scenario: Scenario, records: Path) -> None:
     before = log(scenario)
-
-    @contextmanager
-    def there_and_back() -> Iterator[None]:
-        with played(scenario, "deploy.yml", "-e", "backend_app_version=2.0.0"):
-            assert versions(scenario) == {"2.0.0"}
-        with played(scenario, "rollback.yml"):
-            assert versions(scenario) == {"1.0.0"}
-        yield
-
-    nothing_lost(under_load(scenario, records, there_and_back(), seconds=0, arguments=BUSY))
+    # What an operator has drained is rolled back too, and stays drained.
+    made = changes.deploy_and_rollback(scenario, changes.drained_by_hand(scenario, "backend-2"))
+    nothing_lost(under_load(scenario, records, made, seconds=0, arguments=BUSY))
     lines = log(scenario)[len(before) :]
     assert [(" deploy " in line, " rollback " in line, "result=ok" in line) for line in lines] == [
         (True, False, True),
@@ -71,38 +63,39 @@ def test_deploy_and_rollback_lose_nothing(scenario: Scenario, records: Path) -> 
 
 
 def test_version_that_never_gets_ready_is_undone(scenario: Scenario, records: Path) -> None:
-    @contextmanager
-    def failed_deploy() -> Iterator[None]:
-        with played(scenario, "deploy.yml", "-e", NEVER_READY, wanted=2) as said:
-            assert "The roll-out failed on backend-1 and was undone" in said
-            assert "The container's last log lines" in said
-        yield
-
-    nothing_lost(under_load(scenario, records, failed_deploy(), seconds=0, arguments=BUSY))
-    assert versions(scenario) == {"1.0.0"}
-    assert set(states(scenario).values()) == {"UP"}
-    assert "result=failed on backend-1" in log(scenario)[-1]
-    for name in BACKENDS:
-        assert scenario.host(name).check_output("docker ps --all --quiet --filter name=backend_app_former") == ""
+    before = containers(scenario)
+    made = changes.failed_deploy(scenario, "backend-2")
+    nothing_lost(under_load(scenario, records, made, seconds=0, arguments=BUSY))
+    after = containers(scenario)
+    # The very containers of before. The first was swapped and put back, the third never had its turn.
+    assert {name: after[name][0] == before[name][0] for name in BACKENDS} == dict.fromkeys(BACKENDS, True)
+    restarted = {name for name in BACKENDS if after[name][1] != before[name][1]}
+    assert restarted == {"backend-1", "backend-2"}
+    nothing_left(scenario)
+    assert "result=failed on backend-2" in log(scenario)[-1]
 
 
-def test_changed_settings_and_backends_lose_nothing(scenario: Scenario, records: Path, tmp_path: Path) -> None:
-    inventory = yaml.safe_load(scenario.inventory.read_text())
-    del inventory["all"]["children"]["backends"]["hosts"]["backend-3"]
-    smaller = tmp_path / "hosts.yml"
-    smaller.write_text(yaml.safe_dump(inventory))
-    changed = json.dumps({"backend_app_threads": 64, "haproxy_timeout_queue": "6s"})
+def test_backend_lost_during_its_swap_is_named_and_the_rest_undone(scenario: Scenario) -> None:
+    before = containers(scenario)
+    # However late the cut comes: it would wait longer than that for readiness.
+    patient = settings({"backend-2": NEVER_READY | {"backend_app_ready_seconds": 120}})
+    with patient as bad, faults.power_cut_at_drain(scenario, "backend-2"):
+        said = played(scenario, "deploy.yml", "-i", bad, "-e", f"backend_app_version={NEW}", wanted=2)
+    assert "The roll-out failed on backend-2 and was undone: backend-2 could not be put back in full" in said
+    assert "backend-2 can't be reached any more" in said
+    assert "result=failed on backend-2" in log(scenario)[-1]
+    # The lock is free, and what the lost host may lack, the next run brings.
+    played(scenario, "deploy.yml")
+    wait_until_all_up(scenario)
+    nothing_left(scenario)
+    after = containers(scenario)
+    assert [after[name][0] == before[name][0] for name in ("backend-1", "backend-3")] == [True, True]
+    assert after["backend-1"][1] != before["backend-1"][1], "it was swapped before, and put back"
 
-    @contextmanager
-    def changes() -> Iterator[None]:
-        # One backend fewer and other settings for the rest, then everything as it was.
-        with played(scenario, "site.yml", "-e", changed, inventory=smaller):
-            assert set(states(scenario)) == {"backend-1", "backend-2"}
-        with played(scenario, "site.yml"):
-            assert set(states(scenario)) == set(BACKENDS)
-        yield
 
-    nothing_lost(under_load(scenario, records, changes(), seconds=0, arguments=BUSY))
+def test_changed_settings_and_backends_lose_nothing(scenario: Scenario, records: Path) -> None:
+    made = changes.changed_site(scenario, "backend-3")
+    nothing_lost(under_load(scenario, records, made, seconds=0, arguments=BUSY))
 
 
 def test_second_deploy_is_refused(scenario: Scenario) -> None:
@@ -110,21 +103,25 @@ def test_second_deploy_is_refused(scenario: Scenario) -> None:
     held = json.dumps({"holder": "somebody@elsewhere", "since": "2026-01-01T00:00:00Z", "token": "other"})
     balancer.check_output("echo %s >%s", held, LOCK)
     try:
-        with played(scenario, "deploy.yml", "-e", "backend_app_version=3.0.0", wanted=2) as said:
-            assert "somebody@elsewhere" in said
-            assert "Nothing was changed." in said
+        said = played(scenario, "deploy.yml", "-e", "backend_app_version=3.0.0", wanted=2)
+        assert "somebody@elsewhere" in said
+        assert "Nothing was changed." in said
     finally:
         balancer.check_output("rm %s", LOCK)
-    assert versions(scenario) == {"1.0.0"}
+    assert versions(scenario) == {OLD}
 
 
-def test_backend_is_drained_and_readied(scenario: Scenario) -> None:
-    with played(scenario, "drain.yml", "-e", "target=backend-2"):
-        assert states(scenario)["backend-2"].startswith("DRAIN")
-    with played(scenario, "status.yml") as said:
-        assert "backend-2 1.0.0" in said
-        assert "DRAIN" in said
-    with played(scenario, "ready.yml", "-e", "target=backend-2"):
-        assert states(scenario)["backend-2"] == "UP"
-    with played(scenario, "drain.yml", "-e", "target=backend-9", wanted=2) as said:
-        assert "`backend-9` is no backend of this inventory" in said
+def test_target_that_is_none_is_refused(scenario: Scenario) -> None:
+    said = played(scenario, "drain.yml", "-e", "target=backend-9", wanted=2)
+    assert "`backend-9` is no backend of this inventory" in said
+
+
+def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> None:
+    host = scenario.host("backend-3")
+    host.check_output("docker rename backend_app elsewhere")
+    try:
+        said = played(scenario, "rollback.yml", wanted=2)
+    finally:
+        host.check_output("docker rename elsewhere backend_app")
+    assert "backend-3 has no container of the application" in said
+    assert "Nothing was changed." in said
