@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,32 @@ def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["watch", "/nowhere", "--haproxy", "http://127.0.0.1:9"], "The folder /nowhere doesn't exist."),
         (["watch", "/tmp", "--haproxy", "x"], "--haproxy must look like NAME=http://host:port or http://host:port"),
         (["watch", "/tmp"], "The following arguments are required: --haproxy."),
+        (["start", "/nowhere"], "The folder /nowhere doesn't exist."),
+        (["start", "/tmp"], "This command is for the playbook chaos.yml: no ansible-playbook has started it."),
+        (["stop", "/tmp"], "Nobody attends the run in /tmp any more: see"),
+        (["steady", "/nowhere"], "The folder /nowhere doesn't exist."),
+        (["annotate", "/nowhere", "--grafana", "http://127.0.0.1:9"], "The file /nowhere/journal.json can't be read"),
         (["index", "/nowhere", "--output", "/tmp/index.html"], "The folder /nowhere doesn't exist."),
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert refuse(arguments, capsys).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({}, "balancer gives no statistics at http://127.0.0.1:9: no connection."),
+        ({"slo": {"gap": 1}}, "There is no objective 'gap': there are failed_get,"),
+        ({"target": "backend-9"}, "The target 'backend-9' of run.json is none of its hosts."),
+    ],
+)
+def test_site_is_checked_by_the_plan_on_stdin(
+    change: dict[str, Any], sentence: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = {"haproxy": {"balancer": "http://127.0.0.1:9"}, "prometheus": "", "max_unavailable": 1}
+    monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(Made().plan | asked | change)))
+    assert refuse(["check"], capsys).startswith(sentence)
 
 
 @pytest.mark.parametrize(
