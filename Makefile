@@ -104,7 +104,7 @@ lint: .venv/ready ## Check style and types
 
 .PHONY: unit
 unit: .venv/ready ## Run the tests that need no hosts
-	pytest -q
+	pytest -q --numprocesses 3
 
 # The whole site by itself, since load and faults want the machine; then the roles, some at once: they wait more than they
 # work.

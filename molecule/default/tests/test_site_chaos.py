@@ -118,7 +118,14 @@ def struck(scenario: Scenario, reports: Path) -> Iterator[tuple[subprocess.Popen
     settings |= {"chaos_before": 3, "chaos_settle": 120, "chaos_max_lateness": 9, "chaos_reports": str(reports)}
     command = ["ansible-playbook", "-i", str(scenario.inventory), "chaos.yml", "-e", json.dumps(settings)]
     with (reports / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT,
+            stdout=log,
+            stderr=log,
+            # Tests started in the background inherit that Ctrl-C is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        )
     try:
         host = scenario.host(VICTIM)
         wait_until(lambda: host.check_output(DROPPED) != "0" or process.poll() is not None, "it strikes", 180)
