@@ -20,7 +20,7 @@ FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/tasks/faults/*.yml)))
 APP := roles/backend_app/files/app
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
-PARALLEL ?= 2
+PARALLEL ?= 3
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)

@@ -13,7 +13,6 @@ from evenkeel.chaos import folder as files
 from evenkeel.chaos import haproxy, plan
 from evenkeel.chaos.attendant import is_attended
 from evenkeel.chaos.errors import ChaosError
-from evenkeel.chaos.figures import WARM_UP
 from evenkeel.chaos.haproxy import Row, Sample
 from evenkeel.chaos.plan import Plan
 from evenkeel.chaos.rotation import is_up
@@ -85,7 +84,7 @@ def load_problem(run: Run, floor: float) -> str:
     """
     end = max((record.at for record in run.records), default=0.0)
     # So short a time says little about one request in a hundred: the whole run is judged by that, afterwards.
-    schedule = judge(run, WARM_UP, end)
+    schedule = judge(run, 0, end)
     if not run.records or schedule.max_late > run.settings.max_lateness:
         why = schedule.faults[0]
         return f"This machine can't send {run.settings.rate:.12g} requests per second: {why} Lower chaos_rate."
