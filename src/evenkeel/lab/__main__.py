@@ -52,12 +52,12 @@ def down(lab: Lab) -> None:
 
 
 @contextmanager
-def _lock(lab: Lab) -> Iterator[None]:
-    """Keep a second command off the same lab; the lock ends with the process, however that ends."""
+def _lock(lab: Lab, *, wait: bool) -> Iterator[None]:
+    """Keep a second command off the same lab, or let it wait; the lock ends with the process, however that ends."""
     lab.state.parent.mkdir(exist_ok=True)
     with (lab.state.parent / f"{lab.name}.lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise LabError(f"Another command is working on the lab `{lab.name}`: wait until it has ended.") from None
         yield
@@ -93,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         subnet = parse_subnet(arguments.subnet)
         hosts_ = host_list(names, subnet, arguments.ssh_port, _published(arguments))
         lab = Lab(arguments.name, subnet, hosts_)
-        with _lock(lab):
+        # All labs share one engine: who only wants that there waits until another has started it.
+        with _lock(lab, wait=arguments.command == "engine"):
             if arguments.command == "engine":
                 engine.ensure_engine()
             elif arguments.command == "up":
