@@ -125,7 +125,7 @@ molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy
 bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
-bench-failover: .venv/ready ## What clients of the lab see of each fault (about 40 minutes)
+bench-failover: .venv/ready ## What clients of the lab see of each fault (about half an hour)
 	PYTHONPATH=src:molecule/shared python bench/failover_table.py --inventory inventories/lab/hosts.yml $(ARGS)
 
 .PHONY: bench-load

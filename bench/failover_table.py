@@ -61,8 +61,8 @@ EVENTS = (
     Event("two", "power cut of two of three, 20 s", lambda s: [faults.power_cut(s, n) for n in BACKENDS[1:]], 20),
     Event(
         "reloads",
-        "50 reloads, one backend dead",
-        lambda s: [faults.stopped(s, VICTIM), changes.reloads(s, VICTIM, 50, pause=1)],
+        "50 reloads in a minute, one backend dead",
+        lambda s: [faults.stopped(s, VICTIM), changes.reloads(s, VICTIM, 50, pause=0.6)],
         0,
     ),
     # The proof that the rows above could show a loss.
