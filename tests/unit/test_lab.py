@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import re
 import shutil
 import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
 
-from evenkeel.lab import engine, hosts, inventory, mirror, system
+from evenkeel.lab import engine, hosts, inventory, mirror, settings, system
 from evenkeel.lab.__main__ import main
 from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import PROJECT, Host, Lab, host_list, parse_hosts, parse_subnet, site_names
@@ -137,3 +142,36 @@ def test_images_of_the_mirror_have_a_dockerfile_and_an_exact_reference() -> None
 
 def test_images_are_missed_with_docker_hub_only() -> None:
     assert [component.name for component in mirror.COMPONENTS if component.images] == ["Docker Hub"]
+
+
+@contextmanager
+def _at_work(project: Path) -> Iterator[None]:
+    """Hold the lock of the lab with the default name, as another command would."""
+    (project / ".lab").mkdir()
+    with (project / ".lab" / "lab.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_second_command_on_a_lab_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "PROJECT", tmp_path)
+    with _at_work(tmp_path):
+        assert main(["down"]) == 1
+    assert "Another command is working on the lab `lab`: wait until it has ended." in capsys.readouterr().err
+
+
+def test_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(settings, "PROJECT", tmp_path)
+    asked = threading.Event()
+    monkeypatch.setattr(engine, "ensure_engine", asked.set)
+    codes: list[int] = []
+    second = threading.Thread(target=lambda: codes.append(main(["engine"])), daemon=True)
+    with _at_work(tmp_path):
+        second.start()
+        assert not asked.wait(0.3)
+        assert codes == []
+    second.join(60)
+    assert codes == [0]
+    assert asked.is_set()
