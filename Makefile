@@ -1,11 +1,12 @@
-# `make` lists the targets. Everything runs from .venv, which is made on first use.
+# `make` lists the targets. Everything runs from .venv, which is made on first use of the newest supported Python.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 MAKEFLAGS += --no-print-directory
 
-PYTHON ?= python3
-SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+# Another Python than the one that .config/python.sh finds: 3.11, python3.12, /path/to/python3.
+PYTHON ?=
+VENV := .venv
 BACKENDS ?= 3
 INVENTORY ?= inventories/lab
 ARGS ?=
@@ -18,12 +19,14 @@ LAB_PROMETHEUS_PORT ?= 9090
 LAB_GRAFANA_PORT ?= 3000
 FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/tasks/faults/*.yml)))
 APP := roles/backend_app/files/app
+OLDEST := 3.11
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
 PARALLEL ?= 3
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
+ROLE_SCENARIOS := $(filter-out molecule-default,$(SCENARIOS:%=molecule-%))
 
-export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 export LAB_BASE
 # The project's own, whatever the shell had.
@@ -35,7 +38,8 @@ help: ## List the targets and their variables
 	@echo
 	@echo "Variables: BACKENDS=$(BACKENDS), INVENTORY=$(INVENTORY), ARGS= (more for ansible-playbook), LAB_BASE= (host image),"
 	@echo "LAB_SUBNET=$(LAB_SUBNET), LAB_SSH_PORT=$(LAB_SSH_PORT), LAB_SITE_PORT=$(LAB_SITE_PORT), LAB_STATS_PORT=$(LAB_STATS_PORT),"
-	@echo "LAB_PROMETHEUS_PORT=$(LAB_PROMETHEUS_PORT), LAB_GRAFANA_PORT=$(LAB_GRAFANA_PORT), PYTHON=$(PYTHON)"
+	@echo "LAB_PROMETHEUS_PORT=$(LAB_PROMETHEUS_PORT), LAB_GRAFANA_PORT=$(LAB_GRAFANA_PORT),"
+	@echo "PYTHON= (3.11, python3.12 or a path; otherwise the newest supported one that is found)"
 
 .PHONY: lab
 lab: lab-hosts ## Bring up a whole site on this machine
@@ -45,37 +49,37 @@ lab: lab-hosts ## Bring up a whole site on this machine
 	@echo ".lab/lab/grafana_admin_password)"
 
 .PHONY: lab-hosts
-lab-hosts: .venv/ready ## Bring up the lab's hosts only, untouched by Ansible
+lab-hosts: $(VENV)/ready ## Bring up the lab's hosts only, untouched by Ansible
 	python -m evenkeel.lab up --backends "$(BACKENDS)" --base "$(LAB_BASE)" --subnet "$(LAB_SUBNET)" \
 	  --ssh-port "$(LAB_SSH_PORT)" \
 	  --publish "$(LAB_SITE_PORT)" "$(LAB_STATS_PORT)" "$(LAB_PROMETHEUS_PORT)" "$(LAB_GRAFANA_PORT)"
 
 .PHONY: lab-down
-lab-down: .venv/ready ## Remove the lab: containers, volumes, network, keys
+lab-down: $(VENV)/ready ## Remove the lab: containers, volumes, network, keys
 	python -m evenkeel.lab down
 
 .PHONY: site
-site: .venv/ready ## Run site.yml against INVENTORY
+site: $(VENV)/ready ## Run site.yml against INVENTORY
 	ansible-playbook -i "$(INVENTORY)" site.yml $(ARGS)
 
 .PHONY: deploy
-deploy: .venv/ready ## Bring out a new version on INVENTORY, a batch at a time
+deploy: $(VENV)/ready ## Bring out a new version on INVENTORY, a batch at a time
 	ansible-playbook -i "$(INVENTORY)" deploy.yml $(ARGS)
 
 .PHONY: rollback
-rollback: .venv/ready ## Put the version before back
+rollback: $(VENV)/ready ## Put the version before back
 	ansible-playbook -i "$(INVENTORY)" rollback.yml $(ARGS)
 
 .PHONY: status
-status: .venv/ready ## Show each backend's version and state
+status: $(VENV)/ready ## Show each backend's version and state
 	ansible-playbook -i "$(INVENTORY)" status.yml $(ARGS)
 
 .PHONY: chaos
-chaos: .venv/ready ## Reboot a backend of INVENTORY under load and judge; other faults by ARGS
+chaos: $(VENV)/ready ## Reboot a backend of INVENTORY under load and judge; other faults by ARGS
 	ansible-playbook -i "$(INVENTORY)" chaos.yml $(ARGS)
 
 .PHONY: gameday
-gameday: .venv/ready ## All FAULTS, one after the other, and a page about all of them
+gameday: $(VENV)/ready ## All FAULTS, one after the other, and a page about all of them
 	@folder="$(CURDIR)/reports/gameday-$$(date -u +%Y%m%dT%H%M%SZ)"; mkdir -p "$$folder"; \
 	trap 'exit 130' INT TERM; \
 	for fault in $(FAULTS); do \
@@ -86,14 +90,15 @@ gameday: .venv/ready ## All FAULTS, one after the other, and a page about all of
 	python -m evenkeel.chaos index "$$folder"/*/ --output "$$folder/index.html"
 
 .PHONY: picture
-picture: .venv/ready ## Draw the lab's last two minutes into docs/images/site.png
+picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.png
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: lint unit molecule ## All tests (about half an hour on two cores)
+test: lint unit molecule-default ## All tests (about half an hour on two cores)
+	$(MAKE) --jobs=$(PARALLEL) --output-sync=target oldest $(ROLE_SCENARIOS)
 
 .PHONY: lint
-lint: .venv/ready ## Check style and types
+lint: $(VENV)/ready ## Check style and types
 	ruff format --check .
 	ruff check .
 	mypy
@@ -103,18 +108,23 @@ lint: .venv/ready ## Check style and types
 	ansible-lint --offline
 
 .PHONY: unit
-unit: .venv/ready ## Run the tests that need no hosts
+unit: $(VENV)/ready ## Run the tests that need no hosts
 	pytest -q --numprocesses 3
+
+.PHONY: oldest
+oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
+	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" lint unit; \
+	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
 # The whole site by itself, since load and faults want the machine; then the roles, some at once: they wait more than they
 # work.
 .PHONY: molecule
 molecule: molecule-default ## Run every scenario
-	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(filter-out molecule-default,$(SCENARIOS:%=molecule-%))
+	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS)
 
 # Each has hosts under names, ports and in a subnet of its own.
 .PHONY: molecule-%
-molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy
+molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	python -m evenkeel.lab engine
 	@number=$$(printf '%s\n' $(SCENARIOS) | grep -nx -- '$*' | cut -d: -f1); \
 	export MOLECULE_LAB="$${MOLECULE_LAB:-molecule-$*}" MOLECULE_SUBNET="$${MOLECULE_SUBNET:-10.213.$$((100 + number)).0/24}" \
@@ -125,31 +135,33 @@ molecule-%: .venv/ready ## Run one scenario, such as molecule-haproxy
 bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
-bench-failover: .venv/ready ## What clients of the lab see of each fault (about half an hour)
+bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
 	PYTHONPATH=src:molecule/shared python bench/failover_table.py --inventory inventories/lab/hosts.yml $(ARGS)
 
 .PHONY: bench-load
-bench-load: .venv/ready ## What the load generator sends from one core
+bench-load: $(VENV)/ready ## What the load generator sends from one core
 	python bench/load_generator.py
 
 .PHONY: dashboards
-dashboards: .venv/ready ## Write Grafana's dashboards to files/dashboards
+dashboards: $(VENV)/ready ## Write Grafana's dashboards to files/dashboards
 	python -m evenkeel.dashboards
 
 .PHONY: lock
-lock: .venv/ready ## Renew the exact versions in requirements.txt
+lock: $(VENV)/ready ## Renew the exact versions in requirements.txt
 	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras pyproject.toml \
 	  $(UV_LOCK) -o requirements.txt
 	cd $(APP) && uv pip compile --quiet --python-version 3.13 --python-platform linux requirements.in \
 	  $(UV_LOCK) -o requirements.txt
 
-.venv/ready: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "make: $(PYTHON) is older than 3.11 or missing: install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: installing python3-venv, which is missing here"; \
-	  $(SUDO) apt-get update -q && $(SUDO) apt-get install -qy --no-install-recommends python3-venv; }
-	@echo "make: installing the project's tools into .venv (about a minute)"
-	@rm -rf .venv
-	@$(PYTHON) -m venv .venv
-	@.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.txt
-	@touch $@
+# Made anew too when another Python is asked for, when its own is gone, and when the folder has moved: programs hold its path.
+ifneq ($(shell { read -r folder && read -r python; } 2>&- <$(VENV)/ready && [[ -x $(VENV)/bin/python && \
+  "$$folder" == "$(CURDIR)" && ( -z "$(PYTHON)" || "$$python" == "$(PYTHON)" ) ]] && echo sound),sound)
+.PHONY: $(VENV)/ready
+endif
+$(VENV)/ready: requirements.txt
+	@python="$$(bash .config/python.sh "$(PYTHON)")"; \
+	echo "make: installing the project's tools into $(VENV), for $$("$$python" --version) ($$python): about a minute"; \
+	rm -rf $(VENV); "$$python" -m venv $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --no-deps \
+	  -r requirements.txt
+	@printf '%s\n' "$(CURDIR)" "$(PYTHON)" >$@

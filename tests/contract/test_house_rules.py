@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 import yaml
+from packaging.markers import Marker
+from packaging.specifiers import SpecifierSet
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
@@ -183,29 +185,44 @@ def test_playbooks_reach_the_group_vars() -> None:
     assert link.resolve() == PROJECT / "group_vars"
 
 
-def test_collections_are_those_installed() -> None:
-    wanted = {item["name"]: item["version"] for item in load("requirements.yml")["collections"]}
+def collections_folder() -> Path:
+    """Return the folder of the installed collections, which the ansible package brings."""
     spec = importlib.util.find_spec("ansible_collections")
     assert spec
     assert spec.submodule_search_locations
-    root = Path(next(iter(spec.submodule_search_locations)))
-    for name, version in wanted.items():
-        manifest = json.loads((root / name.replace(".", "/") / "MANIFEST.json").read_text())
-        assert manifest["collection_info"]["version"] == version
-    used = {
-        match
-        for path in PROJECT.glob("roles/*/tasks/*.yml")
-        for match in re.findall(r"^\s+([a-z]+\.[a-z]+)\.[a-z_]+:", path.read_text(), re.MULTILINE)
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+def test_collections_fit_those_installed() -> None:
+    for item in load("requirements.yml")["collections"]:
+        manifest = json.loads((collections_folder() / item["name"].replace(".", "/") / "MANIFEST.json").read_text())
+        assert manifest["collection_info"]["version"] in SpecifierSet(item["version"]), item["name"]
+
+
+def test_collections_are_those_used() -> None:
+    # Modules, filters, lookups and all else that carries a collection's name, wherever Ansible reads it.
+    folders = ("roles", "playbooks", "group_vars", "inventories", "molecule", "plugins")
+    files = [path for folder in folders for path in (PROJECT / folder).rglob("*")] + list(PROJECT.glob("*.yml"))
+    found = {
+        name
+        for path in files
+        if path.suffix in {".yml", ".yaml", ".j2", ".py"} and path.name != "requirements.yml"
+        for name in re.findall(r"\b([a-z_]+\.[a-z0-9_]+)\.[a-z0-9_]+\b", path.read_text())
     }
-    assert used - {"ansible.builtin"} == set(wanted)
+    used = {name for name in found if (collections_folder() / name.replace(".", "/")).is_dir()}
+    assert used == {item["name"] for item in load("requirements.yml")["collections"]}
 
 
 def test_locks_name_no_index() -> None:
-    for path in PROJECT.rglob("requirements.txt"):
-        if ".venv" not in path.parts:
-            text = path.read_text()
-            assert "://" not in text
-            assert "--index-url" not in text
-            pinned = re.findall(r"^([a-z0-9-]+)==[^ ]+ .*\\$", text, re.MULTILINE)
-            assert pinned
-            assert len(pinned) == len(set(pinned)), "one version of each package for every Python"
+    for path in [PROJECT / "requirements.txt", *PROJECT.glob("roles/**/requirements.txt")]:
+        text = path.read_text()
+        assert "://" not in text
+        assert "--index-url" not in text
+        pinned = re.findall(r"^([a-z0-9-]+)==[^ ]+ (?:; (.+) )?\\$", text, re.MULTILINE)
+        assert pinned
+        for name in {name for name, _ in pinned}:
+            markers = [Marker(marker) if marker else None for each, marker in pinned if each == name]
+            for version in ("3.11.2", "3.12.0", "3.13.0", "3.14.0"):
+                environment = {"python_full_version": version, "python_version": version.rpartition(".")[0]}
+                fitting = [marker for marker in markers if marker is None or marker.evaluate(environment)]
+                assert len(fitting) <= 1, f"{len(fitting)} versions of {name} for Python {version}"
