@@ -222,9 +222,10 @@ def parse_conffiles(text: str) -> dict[str, str]:
 def parse_cgroup(text: str) -> tuple[str, str]:
     """Return ``(unit, container id)`` from the text of ``/proc/<pid>/cgroup``; empty where there is none."""
     lines = [line.split(":", 2) for line in text.splitlines() if line.count(":") >= 2]
-    path = next((line[2] for line in lines if line[1] in {"", "name=systemd"}), "")
-    units = re.findall(r"[^/]+\.(?:service|scope|socket)(?=/|$)", path)
-    container = re.findall(r"(?:^|[/-])([0-9a-f]{64})(?=\.scope|/|$)", path)
+    # A hybrid machine has both trees, and systemd uses one of them.
+    path = "\n".join(line[2] for line in lines if line[1] in {"", "name=systemd"})
+    units = re.findall(r"[^/\n]+\.(?:service|scope|socket)(?=/|$)", path, re.MULTILINE)
+    container = re.findall(r"(?:^|[/-])([0-9a-f]{64})(?=\.scope|/|$)", path, re.MULTILINE)
     return (units[-1] if units else "", container[-1] if container else "")
 
 

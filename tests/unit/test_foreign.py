@@ -391,6 +391,7 @@ def test_addresses_overlap() -> None:
         (f"0::/system.slice/docker-{'a' * 64}.scope\n", f"docker-{'a' * 64}.scope", "a" * 64),
         (f"0::/docker/{'a' * 64}/sub\n", "", "a" * 64),
         ("12:cpu:/x\n1:name=systemd:/system.slice/haproxy.service\n", "haproxy.service", ""),
+        ("1:name=systemd:/\n0::/system.slice/ssh.service\n", "ssh.service", ""),
         ("0::/\n", "", ""),
     ],
 )
