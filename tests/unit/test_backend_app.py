@@ -64,6 +64,17 @@ def test_refusals_are_400_with_the_sentence(client: FlaskClient, path: str) -> N
     assert body(answer)["error"].endswith(".")
 
 
+def test_host_that_goes_down_is_not_ready(tmp_path: Path) -> None:
+    leaving = tmp_path / "leaving"
+    client = create_app(Settings("b", "v", 7, 1, tmp_path / "drain", leaving)).test_client()
+    assert client.get("/readyz").status_code == 200
+    leaving.touch()
+    assert client.get("/readyz").status_code == 404
+    assert [client.get(path).status_code for path in ("/", "/healthz", "/factorial/5")] == [200, 200, 200]
+    leaving.unlink()
+    assert client.get("/readyz").status_code == 200
+
+
 def test_unknown_path_is_404(client: FlaskClient) -> None:
     assert client.get("/nowhere").status_code == 404
 

@@ -98,3 +98,49 @@ def test_reboot_of_the_host_drains_it_first_and_brings_it_back(scenario: Scenari
     wait_until(lambda: ready(url) == 200, "the application is ready again", seconds=120)
     assert last_words() == before + 1
     wait_until(lambda: unit_is_active(scenario), "the unit is active again")
+
+
+def test_address_that_comes_late_at_boot_is_waited_for(scenario: Scenario, url: str) -> None:
+    address = on_host(scenario, "sh", "-c", "ip -o -4 addr show eth0 | awk '{print $4}'").strip()
+    route = on_host(scenario, "ip", "route", "show", "default").split()
+    on_host(scenario, "systemctl", "stop", "backend_app")
+    on_host(scenario, "ip", "addr", "del", address, "dev", "eth0")
+    try:
+        failed = "systemctl start backend_app && exit 1; docker logs backend_app >/dev/null"
+        on_host(scenario, "sh", "-c", failed)
+        assert ready(url) == 0
+    finally:
+        on_host(scenario, "ip", "addr", "add", address, "dev", "eth0")
+        on_host(scenario, "ip", "route", "add", *route)
+    wait_until(lambda: ready(url) == 200 and unit_is_active(scenario), "the application is ready")
+
+
+def test_engine_that_comes_late_at_boot_is_waited_for(scenario: Scenario, url: str) -> None:
+    on_host(scenario, "systemctl", "stop", "backend_app")
+    on_host(scenario, "systemctl", "mask", "--runtime", "--now", "docker.socket", "docker.service")
+    try:
+        on_host(scenario, "sh", "-c", "systemctl start backend_app && exit 1; true")
+    finally:
+        on_host(scenario, "systemctl", "unmask", "--runtime", "docker.socket", "docker.service")
+    on_host(scenario, "systemctl", "start", "docker")
+    wait_until(lambda: ready(url) == 200 and unit_is_active(scenario), "the application is ready")
+
+
+def test_host_is_announced_before_its_engine_does_anything(scenario: Scenario, url: str) -> None:
+    engine = on_host(scenario, "cat", "/run/docker.pid").strip()
+    # As on a host where everything else is too slow.
+    on_host(scenario, "kill", "-STOP", engine)
+    try:
+        on_host(scenario, "systemctl", "stop", "backend_app_announce")
+        assert ready(url) == 404
+        assert requests.get(url, timeout=5).status_code == 200
+    finally:
+        on_host(scenario, "kill", "-CONT", engine)
+    on_host(scenario, "systemctl", "start", "backend_app_announce")
+    assert ready(url) == 200
+
+
+def test_restarts_are_not_announced(scenario: Scenario, url: str) -> None:
+    on_host(scenario, "systemctl", "restart", "docker")
+    assert on_host(scenario, "ls", "/run/backend_app") == ""
+    assert ready(url) == 200

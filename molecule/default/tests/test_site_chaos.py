@@ -50,6 +50,31 @@ def test_reboot_took_its_target_out_and_brought_it_back(scenario: Scenario) -> N
     assert content["figures"]["shares"]["during"]["counts"].get("backend-1", 0) == 0
 
 
+def test_overloaded_host_announces_its_reboot_before_anything_fails(scenario: Scenario) -> None:
+    wait_until_all_up(scenario)
+    host = scenario.host(VICTIM)
+    seen: list[str] = []
+
+    def is_out() -> bool:
+        seen.append(states(scenario)[VICTIM])
+        return not seen[-1].startswith("UP")
+
+    # Several times as many busy loops as cores, and an engine that does not even begin to stop anything.
+    busy = "for core in $(seq $((4 * $(nproc)))); do while :; do :; done & done; wait"
+    host.check_output(f"systemd-run --quiet --collect --unit=busy sh -c '{busy}'")
+    engine = host.check_output("cat /run/docker.pid")
+    host.check_output(f"kill -STOP {engine}")
+    try:
+        host.run("systemctl reboot")
+        wait_until(is_out, "the balancer knows")
+    finally:
+        host.run(f"kill -CONT {engine}")
+    assert seen[-1] == "NOLB", seen
+    wait_until(lambda: not states(scenario)[VICTIM].startswith("NOLB"), "it is down", seconds=120)
+    wait_until_all_up(scenario)
+    assert host.check_output("ls /run/backend_app") == ""
+
+
 def refused(scenario: Scenario, sentence: str, *arguments: str) -> None:
     """Assert that chaos.yml refuses with the sentence and has harmed nothing."""
     run = scenario.play("chaos.yml", *arguments)

@@ -47,6 +47,7 @@ class Settings:
         factorial_max: the largest ``n`` that ``/factorial/<n>`` computes.
         sleep_max_seconds: the longest wait, in seconds, that ``/sleep`` accepts.
         drain_file: exists while the process is about to stop (gunicorn.conf.py).
+        leaving_file: exists while the host is about to go down (backend_app_announce.service).
     """
 
     backend: str
@@ -54,6 +55,7 @@ class Settings:
     factorial_max: int
     sleep_max_seconds: float
     drain_file: Path
+    leaving_file: Path = Path("/run/backend_app/leaving")
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Settings:
@@ -140,7 +142,7 @@ def healthz() -> Response:
 @probes.get("/readyz")
 def readyz() -> Response:
     """Should the balancer send requests here? HAProxy takes 404 for "no new ones, let the running ones finish"."""
-    if settings().drain_file.exists():
+    if settings().drain_file.exists() or settings().leaving_file.exists():
         return refuse("This host is about to stop; send new requests elsewhere.", 404)
     return answer(status="ready")
 
