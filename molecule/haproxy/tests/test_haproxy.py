@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -26,6 +27,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
     do_POST = do_GET
 http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Handler).serve_forever()
+"""
+# Says something to the runtime socket, and fails where HAProxy answers anything.
+SAY = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect("/run/haproxy/admin.sock")
+connection.sendall(sys.argv[1].encode() + b"\\n")
+sys.exit(connection.recv(1000).decode().strip() or 0)
 """
 
 
@@ -77,6 +86,11 @@ def who(address: str, count: int) -> Counter[str]:
 def digest(address: str) -> str:
     """Return the hash of the configuration that HAProxy runs."""
     return requests.get(f"http://{address}:8404/digest", timeout=5).text
+
+
+def runtime(host: Any, command: str) -> None:
+    """Give HAProxy a command through its runtime socket."""
+    host.check_output("python3 -c %s %s", SAY, command)
 
 
 def main_pid(host: Any) -> str:
@@ -131,14 +145,14 @@ def test_no_server_left_is_said_in_words(host: Any, address: str) -> None:
 
 def test_state_of_servers_survives_a_reload(host: Any, address: str) -> None:
     host.check_output("systemctl stop server-first")
-    host.check_output("echo 'set server app/second state drain' | socat - /run/haproxy/admin.sock")
+    runtime(host, "set server app/second state drain")
     try:
         wait_until(lambda: states(address) == {"first": "DOWN", "second": "DRAIN"}, "one is DOWN, one is drained")
         for _ in range(3):
             host.check_output("systemctl reload haproxy")
             assert states(address) == {"first": "DOWN", "second": "DRAIN"}
     finally:
-        host.check_output("echo 'set server app/second state ready' | socat - /run/haproxy/admin.sock")
+        runtime(host, "set server app/second state ready")
 
 
 def test_request_to_a_server_just_gone_is_answered_by_the_other(host: Any, address: str) -> None:
@@ -191,16 +205,116 @@ def test_bad_configuration_never_goes_live(scenario: Scenario, host: Any, addres
     assert sum(who(address, 10).values()) == 10
 
 
-def test_reload_that_fails_fails_the_play(scenario: Scenario, host: Any, address: str) -> None:
-    # `haproxy -c` accepts a port that another process holds; only the reload finds out, and systemd reports success.
+def test_reload_that_fails_fails_the_play(scenario: Scenario, address: str) -> None:
+    # `haproxy -c` accepts more connections than there may be open files; only the reload finds out, and systemd
+    # reports success.
+    run = scenario.play(CONVERGE, "-e", "haproxy_maxconn=100000000")
+    assert run.returncode == 2, run.stdout
+    assert "runs this configuration" in run.stdout
+    assert sum(who(address, 10).values()) == 10, "the old process serves on"
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+
+
+def test_killed_worker_costs_only_what_is_in_flight(host: Any, address: str) -> None:
+    # One request after the other, each on a connection of its own: at most one is in flight.
+    failures = []
+    before = main_pid(host)
+    for number in range(400):
+        if number == 50:
+            host.check_output("pkill --signal KILL --parent %s", before.partition("=")[2])
+        try:
+            requests.get(f"http://{address}:8080/name", timeout=10).raise_for_status()
+        except requests.RequestException as error:
+            failures.append(str(error))
+    assert main_pid(host) != before, "HAProxy was started again"
+    assert len(failures) <= 1, failures
+    assert not any("refused" in failure for failure in failures), failures
+
+
+def test_state_saved_by_a_reload_is_forgotten_by_a_restart(host: Any, address: str) -> None:
+    runtime(host, "set server app/second state drain")
+    host.check_output("systemctl reload haproxy")
+    wait_until(lambda: states(address)["second"] == "DRAIN", "the drain outlives the reload")
+    runtime(host, "set server app/second state ready")
+    before = main_pid(host)
+    host.check_output("systemctl kill --signal KILL haproxy")
+    wait_until(lambda: main_pid(host) not in {before, "MainPID=0"}, "HAProxy was started again")
+    wait_until(lambda: set(states(address).values()) == {"UP"}, "the server that was readied since is not drained")
+
+
+def test_moved_server_is_asked_at_its_new_port(scenario: Scenario, host: Any, address: str) -> None:
+    servers = [{"name": "first", "address": "127.0.0.1", "port": 9001}]
+    servers += [{"name": "second", "address": "127.0.0.1", "port": 9003}]
+    host.check_output("systemd-run --unit=moved --working-directory=/srv/second python3 -m http.server 9003")
+    try:
+        run = scenario.play(CONVERGE, "-e", json.dumps({"haproxy_backends": servers}))
+        assert run.returncode == 0, run.stdout
+        host.check_output("systemctl stop server-second")
+        assert who(address, 10) == {"first": 5, "second": 5}
+    finally:
+        start(host, "second")
+        run = scenario.play(CONVERGE)
+        host.check_output("systemctl stop moved")
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("path", ["/readyz", "/metrics", "/healthz", "/%72eadyz", "/readyz?x=1"])
+def test_private_paths_are_not_served_to_clients(host: Any, address: str, path: str) -> None:
+    for name in SERVERS:
+        host.check_output("touch /srv/%s/metrics /srv/%s/healthz", name, name)
+    # As it is written: the library would decode it.
+    command = "curl --silent --output /dev/null --write-out '%{http_code}' "
+    assert host.check_output(command + "http://127.0.0.1:9001" + path) == "200", "the server has it"
+    assert host.check_output(command + f"http://{address}:8080" + path) == "404"
+
+
+def test_front_door_moves_where_it_is_told_to(scenario: Scenario, host: Any, address: str) -> None:
+    run = scenario.play(CONVERGE, "-e", '{"haproxy_bind_port": 8086}')
+    assert run.returncode == 0, run.stdout
+    assert requests.get(f"http://{address}:8086/name", timeout=5).status_code == 200
+    assert host.run("ss -Hltn 'sport = :8080'").stdout == ""
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert sum(who(address, 10).values()) == 10
+
+
+def test_configuration_of_somebody_else_is_refused_and_adopted_when_told(scenario: Scenario, host: Any) -> None:
+    host.check_output("cp %s /root/kept && sed -i '/evenkeel\\|failover.md/d' %s", CONFIG, CONFIG)
+    theirs = host.file(CONFIG).content_string
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 2, run.stdout
+    said = " ".join(run.stdout.split())
+    assert CONFIG in said
+    assert "haproxy_adopt" in said
+    assert host.file(CONFIG).content_string == theirs
+    run = scenario.play(CONVERGE, "-e", "haproxy_adopt=true")
+    assert run.returncode == 0, run.stdout
+    assert host.file(f"{CONFIG}.before-evenkeel").content_string == theirs
+    assert host.file(CONFIG).content_string == host.check_output("cat /root/kept") + "\n"
+    host.check_output("rm /root/kept %s.before-evenkeel", CONFIG)
+
+
+def test_port_of_somebody_else_is_refused(scenario: Scenario, host: Any, address: str) -> None:
     host.check_output("systemd-run --unit=squatter python3 -m http.server 8085")
     wait_until(lambda: host.run("ss -Hltn 'sport = :8085'").stdout != "", "the port is taken")
+    before = host.file(CONFIG).content_string
     try:
-        run = scenario.play(CONVERGE, "-e", "haproxy_stats_port=8404", "-e", "haproxy_bind_port=8085")
+        run = scenario.play(CONVERGE, "-e", '{"haproxy_bind_port": 8085}')
         assert run.returncode == 2, run.stdout
-        assert "runs this configuration" in run.stdout
-        assert sum(who(address, 10).values()) == 10, "the old process serves on"
+        assert "haproxy_bind_port" in run.stdout
+        assert host.file(CONFIG).content_string == before
+        assert sum(who(address, 10).values()) == 10
     finally:
         host.check_output("systemctl stop squatter")
-        run = scenario.play(CONVERGE)
+
+
+def test_check_mode_shows_the_change_on_a_host_in_use(scenario: Scenario, host: Any) -> None:
+    # As on a used host: HAProxy is there, package lists are not.
+    host.check_output("mv /var/lib/apt/lists /var/lib/apt/lists.kept && mkdir /var/lib/apt/lists")
+    try:
+        run = scenario.play(CONVERGE, "--check", "--diff", "-e", "haproxy_timeout_queue=7s")
+    finally:
+        host.check_output("rm -r /var/lib/apt/lists && mv /var/lib/apt/lists.kept /var/lib/apt/lists")
     assert run.returncode == 0, run.stdout
+    assert "+    timeout queue 7s" in run.stdout
