@@ -18,6 +18,9 @@ frontend statistics
 
 backend app
     default-server check
+.if version_atleast(2.9)
+    option redispatch
+.endif
 # A comment does not end the section.
     server one 10.0.0.1:80 tcp-ut 5s
     server two 10.0.0.2:8080 tcp-ut 5s

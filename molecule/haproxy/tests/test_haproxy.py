@@ -206,9 +206,8 @@ def test_bad_configuration_never_goes_live(scenario: Scenario, host: Any, addres
 
 
 def test_reload_that_fails_fails_the_play(scenario: Scenario, address: str) -> None:
-    # `haproxy -c` accepts more connections than there may be open files; only the reload finds out, and systemd
-    # reports success.
-    run = scenario.play(CONVERGE, "-e", "haproxy_maxconn=100000000")
+    # `haproxy -c` accepts an address that is not the host's; only the reload finds out, and systemd reports success.
+    run = scenario.play(CONVERGE, "-e", "haproxy_stats_address=203.0.113.9")
     assert run.returncode == 2, run.stdout
     assert "runs this configuration" in run.stdout
     assert sum(who(address, 10).values()) == 10, "the old process serves on"

@@ -26,8 +26,8 @@ def configured(config: str) -> dict[tuple[str, str], tuple[str, str]]:
         if found := _SECTION.match(line):
             section = found[1]
         elif line[:1].strip():
-            # Another kind of section, or a comment at the line's beginning.
-            section = section if line.startswith("#") else ""
+            # Another kind of section, unless it is a comment or a condition at the line's beginning.
+            section = section if line.startswith(("#", ".")) else ""
         elif section and (found := _SERVER.match(line)):
             places[section, found[1]] = (found[2], found[3])
     return places
