@@ -7,6 +7,7 @@ use. What there is to set is read from the argument specs, so a new setting is w
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -92,8 +93,11 @@ def plays(playbook: Path, variables: dict[str, Any]) -> Iterator[dict[str, Any]]
 def note(role: str) -> dict[str, Any]:
     """Return the task that notes what a role would use."""
     # Hosts are taken in batches before any host's variables count: that one is read in another way.
-    names = [{"deploy_batch": "topology_batch"}.get(name, name) for name in OPTIONS[role]]
-    used = f"dict({list(OPTIONS[role])} | zip(query('vars', *{names})))"
+    names = [name for name in OPTIONS[role] if name != "deploy_batch"]
+    chosen = f"({names} | select('match', walk_only | default('')))"
+    used = f"dict({chosen} | zip(query('vars', *{chosen})))"
+    if role == "deploy":
+        used += " | combine({'deploy_batch': topology_batch})"
     said = f"{{{{ {{'role': '{role}', 'host': inventory_hostname, 'used': {used}}} | walk_note(walk_notes) }}}}"
     return {"name": "Note", "ansible.builtin.debug": {"msg": said}}
 
@@ -153,18 +157,19 @@ def write_inventory(folder: Path, upto: int) -> dict[str, Any]:
     return values[4] if upto >= 4 else {}
 
 
+def walk(project: Path, folder: Path, extra: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run the plays with the inventory in ``folder``; return what was noted: role, host and what it would use."""
+    (folder / "extra.json").write_text(json.dumps({"walk_notes": str(folder / "notes"), **extra}))
+    command = ["ansible-playbook", "-i", str(folder / "hosts.yml"), "playbooks/walk.yml", "-e", f"@{folder}/extra.json"]
+    run = subprocess.run(command, cwd=project, check=False, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return [json.loads(line) for line in (folder / "notes").read_text().splitlines()]
+
+
 @pytest.mark.parametrize("place", range(len(PLACES)), ids=PLACES)
 def test_every_setting_counts_wherever_it_is_set(walker: Path, tmp_path: Path, place: int) -> None:
     said = write_inventory(tmp_path, place)
-    notes = tmp_path / "notes"
-    extra = json.dumps({"walk_notes": str(notes), **said})
-    (tmp_path / "extra.json").write_text(extra)
-    run = subprocess.run(
-        ["ansible-playbook", "-i", str(tmp_path / "hosts.yml"), "playbooks/walk.yml", "-e", f"@{tmp_path}/extra.json"],
-        cwd=walker, check=False, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert run.returncode == 0, run.stdout + run.stderr
-    noted = [json.loads(line) for line in notes.read_text().splitlines()]
+    noted = walk(walker, tmp_path, said)
     # No role was left out; a role without settings has nothing to note but itself.
     assert {note["role"] for note in noted} == set(OPTIONS)
     ignored = {
@@ -174,3 +179,48 @@ def test_every_setting_counts_wherever_it_is_set(walker: Path, tmp_path: Path, p
         if value != json.loads(json.dumps(marked(name, OPTIONS[note["role"]][name], new=True)))
     }
     assert ignored == set()
+
+
+def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None:
+    hosts: dict[str, dict[str, Any]] = {
+        name: {"ansible_host": f"192.0.2.{number}"} for number, name in enumerate(HOSTS[:4], 1)
+    }
+    hosts["two"] |= {"service_address": "198.51.100.3", "backend_app_port": 8080, "pushgateway_address": "203.0.113.3"}
+    groups = {group: {"hosts": {host: hosts.get(host) for host in members}} for group, members in GROUPS.items()}
+    groups["rolling_swap"] = {"children": {"backends": None}}
+    (tmp_path / "hosts.yml").write_text(
+        yaml.safe_dump({"all": {"vars": {"ansible_connection": "local", "ansible_become": False}, "children": groups}})
+    )
+    derived = [
+        name
+        for entries in OPTIONS.values()
+        for name, option in entries.items()
+        if re.search(r"topology_|deploy_|inventory_hostname", str(option.get("default")))
+    ]
+    noted = walk(walker, tmp_path, {"walk_only": f"({'|'.join(derived)})$", "deploy_force": "true"})
+    used = {(note["host"], name): value for note in noted for name, value in note["used"].items()}
+    backends = [
+        {"name": "one", "address": "192.0.2.2", "port": 80},
+        {"name": "two", "address": "198.51.100.3", "port": 8080},
+    ]
+    assert used["lb", "haproxy_backends"] == used["localhost", "chaos_backends"] == backends
+    assert used["lb", "haproxy_address"] == "192.0.2.1"
+    assert used["lb", "haproxy_answer_times"] == [{"path": "/", "seconds": 0}, {"path": "/sleep/", "seconds_field": 3}]
+    assert used["two", "backend_app_name"] == used["two", "cpu_monitor_instance"] == "two"
+    assert used["two", "backend_app_address"] == "198.51.100.3"
+    # Where the Pushgateway listens elsewhere, who pushes and who scrapes it follow.
+    assert used["two", "cpu_monitor_pushgateway_url"] == "http://203.0.113.3:9091"
+    jobs = {
+        job["name"]: [target["address"] for target in job["targets"]] for job in used["eye", "prometheus_scrape_jobs"]
+    }
+    assert jobs["pushgateway"] == ["192.0.2.2:9091", "203.0.113.3:9091"]
+    assert jobs["haproxy"] == ["192.0.2.1:8404"]
+    assert used["eye", "grafana_prometheus_url"] == "http://192.0.2.4:9090"
+    assert used["eye", "grafana_dashboards_dir"].endswith("/files/dashboards")
+    assert used["one", "rolling_swap_balancers"] == ["lb"]
+    assert used["one", "rolling_swap_keep_up"] == 0
+    assert used["localhost", "chaos_statistics"] == {"lb": "http://192.0.2.1:8404"}
+    assert used["localhost", "chaos_prometheus_url"] == "http://192.0.2.4:9090"
+    assert used["localhost", "chaos_ready_path"] == "/readyz"
+    assert used["localhost", "chaos_grafana_password"] == ""
+    assert set(derived) <= {name for _, name in used}
