@@ -8,13 +8,25 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
 # What HAProxy accepts as a server's name.
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+# Where a service listens elsewhere than at the host's service address, the others must look for it there. The front is
+# not among them: its address may be one that moves from balancer to balancer.
+_ADDRESSES = {
+    "backend_app_port": ["backend_app_address"],
+    "grafana_port": ["grafana_address"],
+    "haproxy_stats_port": ["haproxy_stats_address", "haproxy_address"],
+    "prometheus_port": ["prometheus_address"],
+    "pushgateway_port": ["pushgateway_address"],
+}
+# Listening at all of them is not an address to ask.
+_EVERY = {"", "*", "0.0.0.0", "::"}
 
 
 def topology_endpoints(
@@ -34,17 +46,7 @@ def topology_endpoints(
     Raises:
         AnsibleFilterError: a port that is not a number from 1 to 65535; names the host and the variable.
     """
-    endpoints: list[dict[str, Any]] = []
-    for name in names:
-        variables = hostvars[name]
-        address = variables.get("service_address") or variables.get("ansible_host") or name
-        port = variables.get(port_variable, default_port)
-        if not re.fullmatch(r"[0-9]{1,5}", str(port)) or not 1 <= int(port) <= 65535:
-            raise AnsibleFilterError(
-                f"{port_variable} of {name} is {port!r}: set it to a number from 1 to 65535 in the inventory."
-            )
-        endpoints.append({"name": str(name), "address": str(address), "port": int(port)})
-    return endpoints
+    return [_endpoint(str(name), hostvars[name], port_variable, default_port) for name in names]
 
 
 def topology_targets(endpoints: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -61,19 +63,44 @@ def topology_urls(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
     return [f"http://{host['address']}:{host['port']}/" for host in endpoints]
 
 
-def topology_problems(backends: Sequence[Mapping[str, Any]], balancers: Sequence[Mapping[str, Any]]) -> list[str]:
+def topology_secret(path: str) -> str:
+    """Return what a file holds, without white space at its ends; empty where there is no such file.
+
+    Raises:
+        AnsibleFilterError: a file that is there and can't be read.
+    """
+    file = Path(path).expanduser()
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise AnsibleFilterError(
+            f"{path} is there and can't be read ({reason}): make it readable for who runs Ansible, or name another "
+            "with grafana_password_file."
+        ) from error
+
+
+def topology_problems(
+    backends: Sequence[Mapping[str, Any]],
+    balancers: Sequence[Mapping[str, Any]],
+    others: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> list[str]:
     """Return what is wrong with the site's hosts, a sentence with its mend each; an empty list is a sound inventory.
 
     Args:
         backends: as :func:`topology_endpoints` returns them.
         balancers: likewise.
+        others: what else listens, by the setting of its port, likewise.
     """
     problems = [
         f"The inventory has no {what}: add at least one host to the group `{group}`."
         for hosts, what, group in ((backends, "backend", "backends"), (balancers, "balancer", "balancers"))
         if not hosts
     ]
-    unique = {str(host["name"]): str(host["address"]) for host in [*backends, *balancers]}
+    listeners = {"backend_app_port": backends, "haproxy_bind_port": balancers, **(others or {})}
+    unique = {str(host["name"]): str(host["address"]) for hosts in listeners.values() for host in hosts}
     for name, address in unique.items():
         if not _NAME.fullmatch(name):
             problems.append(
@@ -103,7 +130,87 @@ def topology_problems(backends: Sequence[Mapping[str, Any]], balancers: Sequence
         for host in balancers
         if (str(host["name"]), int(host["port"])) in used
     ]
-    return problems
+    return problems + _taken_twice(listeners)
+
+
+def site_problems(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    backends: Sequence[str],
+    balancers: Sequence[str],
+    monitoring: Sequence[str] = (),
+) -> list[str]:
+    """Return the same as :func:`topology_problems`, of the hosts' variables.
+
+    A host whose variables can't be read is left out: the filter ``settings_problems`` says why.
+
+    Args:
+        hostvars: Ansible's ``hostvars``.
+        backends: the names of the hosts.
+        balancers: likewise.
+        monitoring: likewise, those of Prometheus and Grafana.
+    """
+    listeners = {
+        setting: list(_sound(names, hostvars, setting, port, service=True))
+        for names, settings in (
+            (backends, {"backend_app_port": 80, "pushgateway_port": 9091}),
+            (balancers, {"haproxy_bind_port": 80, "haproxy_stats_port": 8404}),
+            (monitoring, {"prometheus_port": 9090, "grafana_port": 3000}),
+        )
+        for setting, port in settings.items()
+    }
+    first, second = listeners.pop("backend_app_port"), listeners.pop("haproxy_bind_port")
+    problems = topology_problems(first, second, listeners)
+    if backends and not first:
+        problems = [problem for problem in problems if "has no backend" not in problem]
+    if balancers and not second:
+        problems = [problem for problem in problems if "has no balancer" not in problem]
+    # Those who listen at an address of their own: the balancers must tell them apart.
+    shared = [str(host["address"]) for host in _sound(backends, hostvars, "backend_app_port", 80)]
+    ways = {str(host["address"]) for host in first}
+    return problems + [
+        f"backend_app_address is {address} on {count} backends: set it for each host to an address of its own, where "
+        "the balancers reach it, or leave it out."
+        for address, count in Counter(shared).items()
+        if count > 1 and address not in ways
+    ]
+
+
+def _taken_twice(listeners: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    held: dict[tuple[str, int], list[str]] = {}
+    for setting, hosts in listeners.items():
+        for host in hosts:
+            held.setdefault((str(host["name"]), int(host["port"])), []).append(setting)
+    return [
+        f"{' and '.join(settings)} of {name} are both {port}: set one of them to another port."
+        for (name, port), settings in held.items()
+        # That pair has a sentence of its own.
+        if len(settings) > 1 and settings != ["backend_app_port", "haproxy_bind_port"]
+    ]
+
+
+def _sound(
+    names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], setting: str, port: int, service: bool = False
+) -> Iterator[dict[str, Any]]:
+    for name in names:
+        try:
+            yield _endpoint(str(name), hostvars[name], setting, port, service)
+        except Exception:  # noqa: BLE001 - whatever a template raises
+            continue
+
+
+def _endpoint(
+    name: str, variables: Mapping[str, Any], port_variable: str, default_port: int, service: bool = False
+) -> dict[str, Any]:
+    """Return one endpoint, at the host's service address where ``service`` says so."""
+    listens = [] if service else [variables.get(variable) for variable in _ADDRESSES.get(port_variable, [])]
+    at = next((str(address) for address in listens if address is not None and str(address) not in _EVERY), None)
+    address = at or variables.get("service_address") or variables.get("ansible_host") or name
+    port = variables.get(port_variable, default_port)
+    if not re.fullmatch(r"[0-9]{1,5}", str(port)) or not 1 <= int(port) <= 65535:
+        raise AnsibleFilterError(
+            f"{port_variable} of {name} is {port!r}: set it to a number from 1 to 65535 in the inventory."
+        )
+    return {"name": name, "address": str(address), "port": int(port)}
 
 
 def _is_address(text: str) -> bool:
@@ -120,8 +227,10 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "site_problems": site_problems,
             "topology_endpoints": topology_endpoints,
             "topology_problems": topology_problems,
+            "topology_secret": topology_secret,
             "topology_targets": topology_targets,
             "topology_urls": topology_urls,
         }

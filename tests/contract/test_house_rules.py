@@ -66,6 +66,63 @@ def test_specified_arguments_are_the_defaults(role: str) -> None:
             assert option["default"] == defaults[name], name
 
 
+def test_root_group_vars_set_nothing_that_users_set() -> None:
+    # They beat the inventory's group_vars of the same level, without a word.
+    for path in (PROJECT / "group_vars").rglob("*.yml"):
+        for name in yaml.safe_load(path.read_text()):
+            # Mitogen's own are no settings of the project.
+            assert name.startswith(("topology_", "mitogen_")), f"{path}: {name}"
+
+
+def test_settings_are_checked_on_the_hosts_where_their_roles_run() -> None:
+    wiring = load("group_vars/all/topology.yml")["topology_places"]
+    ran: dict[str, str] = {}
+    for play in load("playbooks/site.yml"):
+        for role in play.get("roles", []):
+            ran[role["role"] if isinstance(role, dict) else role] = play["hosts"]
+    assert set(ran) <= set(wiring)
+    for role, hosts in ran.items():
+        place = "topology_monitoring" if "monitoring" in hosts else f"groups['{hosts}']"
+        assert place in wiring[role], role
+
+
+@pytest.mark.parametrize("role", ["apt_repository", "release_binary"])
+def test_building_block_is_passed_all_it_takes(role: str) -> None:
+    root = PROJECT / "roles" / role
+    text = "".join(path.read_text() for kind in ("tasks", "templates", "vars") for path in root.rglob(f"{kind}/*"))
+    left = set(re.findall(rf"register: ({role}_\w+)|set_fact:\n\s+({role}_\w+):", text))
+    known = {name for names in left for name in names} | set(load(f"roles/{role}/defaults/main.yml"))
+    takes = set(re.findall(rf"(?<![\w]){role}_\w+", text)) - known
+    calls = [
+        task["vars"]
+        for other in ROLES
+        for task in tasks_of(other)
+        if task.get("ansible.builtin.import_role", {}).get("name") == role
+    ]
+    assert takes
+    assert calls
+    assert all(set(call) == takes for call in calls)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_numbers_and_truths_from_the_command_line_are_no_texts(role: str) -> None:
+    # `-e name=3` and `-e name=false` are texts: "3" * 2 is "33", and "false" is true.
+    options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    root = PROJECT / "roles" / role
+    files = [path for kind in ("tasks", "templates", "vars", "defaults") for path in root.glob(f"{kind}/**/*.*")]
+    sign = r"(?:[*/%<>]|[!=]=|(?<= )[+-](?= ))"
+    for path in files:
+        text = path.read_text()
+        for name, option in options.items():
+            if option["type"] in {"int", "float"}:
+                bare = [rf"\b{name} *{sign}", rf"{sign} *\(?{name}\b(?! *\| *(int|float))", rf"{{% if {name} %}}"]
+            elif option["type"] == "bool":
+                bare = [rf"(\bif|\band|\bor|\bnot|when:) {name}\b(?! *\| *bool)"]
+            else:
+                continue
+            assert not any(re.search(pattern, text) for pattern in bare), f"{path}: {name}"
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_variables_carry_the_roles_name(role: str) -> None:
     names = set(load(f"roles/{role}/defaults/main.yml"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 SOUND = """
@@ -53,6 +56,96 @@ def test_wrong_inventory_is_refused_with_one_sentence(tmp_path: Path, old: str, 
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(SOUND.replace(old, new))
     refused(site(inventory), sentence)
+
+
+def test_everything_that_is_wrong_is_said_at_once_before_any_host_is_asked(tmp_path: Path) -> None:
+    settings = """
+    haproxy_timeout_server: 60
+    backend_app_version: 1.10
+    grafana_admin_password: 0123456
+    haproxy_timout_queue: 5s
+    backend_app_image: registry.example.com/app
+"""
+    wrong = SOUND.replace("vars: {ansible_port: 9}", f"vars:{settings}    ansible_port: 9")
+    wrong = wrong.replace("127.0.9.3", "127.0.9.3, service_address: '{{ ansible_facts.default_ipv4.address }}'")
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(wrong)
+    run = site(inventory)
+    for sentence in (
+        'haproxy_timeout_server of lb is 60, which has no unit: write "60s"',
+        "backend_app_version of one and two is 1.1, where a text is meant: put it in quotes",
+        "grafana_admin_password of lb is a number, where a text is meant: put it in quotes",
+        "haproxy_timout_queue is set for every host, and there is no such setting (haproxy_timeout_queue is meant?)",
+        "backend_app_image of one and two is `registry.example.com/app`; it has no tag",
+        "service_address of two can't be computed",
+    ):
+        refused(run, sentence)
+    assert "42798" not in run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    ("playbook", "arguments", "sentence"),
+    [
+        ("site.yml", ["--tags", "haproxi"], "This playbook has no tag `haproxi` (--tags): there are docker,"),
+        ("site.yml", ["--limit", "lb:tow"], "--limit names `tow`, which is no host and no group (`two` is meant?)"),
+        ("site.yml", ["-e", "haproxy_timeout_queue=5"], 'haproxy_timeout_queue of lb is "5", which has no unit'),
+        ("deploy.yml", ["--tags", "haproxy"], "it has none, and always runs as a whole."),
+        ("deploy.yml", ["--limit", "lb"], "--limit lb leaves out every host of the group `backends`"),
+        (
+            "drain.yml",
+            ["--limit", "one", "-e", "target=one"],
+            "--limit one leaves out every host of the group `balancers`",
+        ),
+    ],
+)
+def test_run_that_would_do_nothing_is_refused(
+    tmp_path: Path, playbook: str, arguments: list[str], sentence: str
+) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    refused(site(inventory, *arguments, playbook=playbook), sentence)
+
+
+def test_tag_runs_its_role_with_the_checks() -> None:
+    run = site(PROJECT / "inventories" / "example", "--tags", "haproxy", "--list-tasks")
+    assert run.returncode == 0, run.stderr
+    tasks = re.findall(r"^      (?!.*Validating arguments)(.*?)\t", run.stdout, re.MULTILINE)
+    roles = {task.partition(" : ")[0] for task in tasks if " : " in task}
+    assert roles == {"preflight", "haproxy"}
+    assert "haproxy : configure | Write haproxy.cfg" in tasks
+
+
+def test_every_role_of_the_site_has_its_tag() -> None:
+    plays = yaml.safe_load((PROJECT / "playbooks" / "site.yml").read_text())
+    roles = [role for play in plays for role in play.get("roles", [])]
+    tags = next(play["vars"]["run_tags"] for play in plays if "run_tags" in play.get("vars", {}))
+    assert {role["role"]: role["tags"] for role in roles} == {name: name for name in tags}
+
+
+@pytest.mark.parametrize(
+    ("program", "problem"), [("exit 1", ""), ("exit 2", ""), ("sleep 60", "is still being set up")]
+)
+def test_cloud_init_that_failed_is_done_and_one_that_hangs_is_named(tmp_path: Path, program: str, problem: str) -> None:
+    cloud_init = tmp_path / "cloud-init"
+    cloud_init.write_text(f"#!/bin/sh\n{program}\n")
+    cloud_init.chmod(0o755)
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [{"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "host"}}],
+    }
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all: {hosts: {localhost: {ansible_connection: local, preflight_cloud_init_seconds: 1}}}\n")
+    # What this machine is does not matter.
+    known = {
+        "__preflight_program": str(cloud_init),
+        "__preflight_release_problem": "",
+        "__preflight_machine_problem": "",
+    }
+    run = site(inventory, "-e", json.dumps(known), playbook=str(tmp_path / "play.yml"))
+    assert (run.returncode == 0) is (problem == ""), run.stdout
+    assert problem in run.stdout
 
 
 def test_empty_inventory_is_refused(tmp_path: Path) -> None:

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from topology import topology_endpoints, topology_problems, topology_targets, topology_urls
+from topology import (
+    site_problems,
+    topology_endpoints,
+    topology_problems,
+    topology_secret,
+    topology_targets,
+    topology_urls,
+)
 
 HOSTVARS: dict[str, dict[str, Any]] = {
     "one": {"ansible_host": "192.0.2.1"},
@@ -69,3 +77,68 @@ def test_each_problem_is_one_sentence_with_its_mend(
 
 def test_backend_and_balancer_on_one_host_with_ports_of_their_own() -> None:
     assert topology_problems([endpoint("one", port=8000)], [endpoint("one")]) == []
+
+
+@pytest.mark.parametrize(
+    ("port", "settings", "address"),
+    [
+        ("backend_app_port", {"backend_app_address": "203.0.113.9"}, "203.0.113.9"),
+        ("backend_app_port", {"backend_app_address": "0.0.0.0"}, "192.0.2.1"),
+        ("haproxy_stats_port", {"haproxy_address": "203.0.113.9"}, "203.0.113.9"),
+        (
+            "haproxy_stats_port",
+            {"haproxy_address": "203.0.113.9", "haproxy_stats_address": "203.0.113.8"},
+            "203.0.113.8",
+        ),
+        # One that moves from balancer to balancer, it may be.
+        ("haproxy_bind_port", {"haproxy_bind_address": "203.0.113.9"}, "192.0.2.1"),
+    ],
+)
+def test_others_look_for_a_service_where_it_listens(port: str, settings: dict[str, str], address: str) -> None:
+    hostvars = {"one": {"ansible_host": "192.0.2.1", **settings}}
+    assert topology_endpoints(["one"], hostvars, port, 80) == [endpoint("one", address)]
+
+
+def test_hosts_of_monitoring_are_checked_like_the_others() -> None:
+    hostvars: dict[str, dict[str, Any]] = {
+        "one": {"ansible_host": "192.0.2.1"},
+        "lb": {"ansible_host": "192.0.2.2"},
+        "eye": {"ansible_host": "192.0.2.3"},
+    }
+    assert site_problems(hostvars, ["one"], ["lb"], ["eye"]) == []
+    (shared,) = site_problems({**hostvars, "eye": {"ansible_host": "192.0.2.2"}}, ["one"], ["lb"], ["eye"])
+    assert "lb and eye share the address 192.0.2.2" in shared
+    (name,) = site_problems({**hostvars, "eye": {"ansible_host": "eye.example"}}, ["one"], ["lb"], ["eye"])
+    assert "of eye is `eye.example`, which is no IPv4 address" in name
+    (taken,) = site_problems({**hostvars, "eye": {**hostvars["eye"], "grafana_port": 9090}}, ["one"], ["lb"], ["eye"])
+    assert taken == "prometheus_port and grafana_port of eye are both 9090: set one of them to another port."
+    (taken,) = site_problems({**hostvars, "lb": {**hostvars["lb"], "haproxy_bind_port": 3000}}, ["one"], ["lb"], ["lb"])
+    assert taken.startswith("haproxy_bind_port and grafana_port of lb are both 3000")
+
+
+def test_host_whose_variables_can_not_be_read_is_somebody_elses_to_name() -> None:
+    hostvars = {"one": {"backend_app_port": "http"}, "lb": {"ansible_host": "192.0.2.2"}}
+    assert site_problems(hostvars, ["one"], ["lb"], ["lb"]) == [
+        "The service address of one is `one`, which is no IPv4 address: set `service_address` to the address where "
+        "other hosts reach it."
+    ]
+
+
+def test_backends_at_one_address_of_their_own_are_refused() -> None:
+    hostvars = {name: {"ansible_host": f"192.0.2.{number}"} for number, name in enumerate(["lb", "one", "two"], 1)}
+    for name in ("one", "two"):
+        hostvars[name]["backend_app_address"] = "127.0.0.1"
+    (found,) = site_problems(hostvars, ["one", "two"], ["lb"], ["lb"])
+    assert found.startswith("backend_app_address is 127.0.0.1 on 2 backends")
+
+
+def test_secret_that_is_not_there_is_empty_and_one_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    assert topology_secret(str(tmp_path / "none")) == ""
+    (tmp_path / "secret").write_text("word\n")
+    assert topology_secret(str(tmp_path / "secret")) == "word"
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AnsibleFilterError, match=r"folder is there and can't be read"):
+        topology_secret(str(tmp_path / "folder"))
+    (tmp_path / "bytes").write_bytes(b"\xff\xfe")
+    with pytest.raises(AnsibleFilterError, match=r"it is no text"):
+        topology_secret(str(tmp_path / "bytes"))

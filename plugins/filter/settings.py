@@ -1,0 +1,546 @@
+"""Filters that check what was set, for every host and every role, before a run touches the first host.
+
+What there is to set is read from ``meta/argument_specs.yml`` of the roles and of the playbooks. Only values that
+somebody has set are looked at; the roles' defaults are held right by the tests.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+import functools
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+Option = Mapping[str, Any]
+
+PROJECT = Path(__file__).resolve().parents[2]
+# What a value may be computed from: the facts that site.yml gathers, before it has done so.
+_LATER_FACTS = {
+    **dict.fromkeys(
+        ["distribution_file_variety", "distribution_file_path", "fqdn", "domain", "kernel", "nodename"], "x"
+    ),
+    **dict.fromkeys(["hostname", "kernel_version", "machine_id", "python_version", "distribution_minor_version"], "1"),
+    "distribution": "Debian",
+    "distribution_release": "trixie",
+    "distribution_version": "13",
+    "distribution_major_version": "13",
+    "os_family": "Debian",
+    "system": "Linux",
+    "architecture": "x86_64",
+    "machine": "x86_64",
+    "userspace_architecture": "x86_64",
+    "userspace_bits": "64",
+}
+# Times as each program takes them: the pattern, and an example of every unit.
+_TIMES = {
+    "haproxy": (r"\d+(us|ms|s|m|h|d)", "us, ms, s, m, h or d"),
+    "prometheus": (r"(?=\d)(\d+y)?(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?", "ms, s, m, h, d, w or y"),
+    "grafana": (r"\d+(ms|s|m|h|d|w|M|y)", "ms, s, m, h, d, w, M or y"),
+}
+_TIME = (r"\d+(ms|s|m|h|d)", "ms, s, m, h or d")
+_SIZES = {"prometheus": (r"\d+([KMGTPE]?B)", "B, KB, MB, GB, TB, PB or EB")}
+_SIZE = (r"\d+([kKmMgG]i?[bB]?|[bB])", "k, m or g")
+# HAProxy keeps a time in milliseconds in 31 bits.
+_HAPROXY_UNITS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+# Numbers that have other bounds than most: not negative, and 1 to 65535 for a port.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    "backend_app_threads": (1, 4096),
+    "chaos_rate": (0.01, 100_000),
+    "chaos_timeout": (0.001, 3600),
+    "cpu_monitor_interval": (0.1, 3600),
+    "cpu_monitor_timeout": (0.001, 3600),
+    "haproxy_check_fall": (1, 1000),
+    "haproxy_check_rise": (1, 1000),
+    "haproxy_maxconn": (1, 10_000_000),
+    "haproxy_server_maxconn": (1, 10_000_000),
+}
+# Tags under which somebody publishes the next image as well.
+_MOVING = {"", "current", "dev", "develop", "edge", "head", "latest", "lts", "main", "master", "nightly", "rolling"}
+_MOVING |= {"snapshot", "stable", "testing", "unstable"}
+_GROUPS = ("backends", "balancers", "monitoring")
+_EXTENSIONS = ("", ".yml", ".yaml", ".json")
+
+
+def options() -> dict[str, dict[str, Option]]:
+    """Return ``{role: {variable: its specification}}`` of all roles, and of what the playbooks themselves read."""
+    found: dict[str, dict[str, Option]] = {}
+    for path in sorted(PROJECT.glob("roles/*/meta/argument_specs.yml")):
+        found[path.parents[1].name] = _yaml(path)["argument_specs"]["main"].get("options") or {}
+    for name, entry in _yaml(PROJECT / "playbooks" / "meta" / "argument_specs.yml")["argument_specs"].items():
+        found[name] = entry["options"]
+    return found
+
+
+def unit(role: str, name: str, option: Option, known: Mapping[str, Option]) -> tuple[str, str] | None:
+    """Return the pattern of a time or a size and its units in words; None for what is neither.
+
+    The default says it: ``30s`` is a time, ``10GB`` a size. A default that is another option's value
+    counts as that one.
+
+    Args:
+        role: whose option it is.
+        name: the option's name.
+        option: its specification.
+        known: all options of the role.
+    """
+    default = option.get("default")
+    follows = re.fullmatch(r"\{\{ *(\w+) *\}\}", default) if isinstance(default, str) else None
+    if follows and follows[1] in known and follows[1] != name:
+        return unit(role, follows[1], known[follows[1]], known)
+    if option["type"] != "str" or not isinstance(default, str) or not re.fullmatch(r"\d+[A-Za-z]{1,3}", default):
+        return None
+    if re.search(r"size|memory|bytes", name) or default.endswith(("B", "b")):
+        return _SIZES.get(role, _SIZE)
+    return _TIMES.get(role, _TIME)
+
+
+def settings_problems(
+    hostvars: Mapping[str, Mapping[str, Any]], places: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> list[str]:
+    """Return what is wrong with what was set, a sentence each with host, variable, value and mend.
+
+    Args:
+        hostvars: Ansible's ``hostvars``.
+        places: the hosts on which each role's settings count, by role; `["localhost"]` for what runs here.
+        names: every host of the inventory.
+    """
+    return _Settings(hostvars, places, [*names, "localhost"]).problems()
+
+
+def inventory_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
+    """Return which groups and files of settings count for nobody, a sentence each.
+
+    Args:
+        groups: Ansible's ``groups``.
+        sources: the inventories, as ``ansible_inventory_sources`` names them.
+    """
+    problems = []
+    if "monitoring" in groups and not groups["monitoring"]:
+        problems.append(
+            "The group `monitoring` is there and has no host: add one to it, or remove the group, and Prometheus and "
+            "Grafana run on the balancers."
+        )
+    for name in groups:
+        near = difflib.get_close_matches(name, [group for group in _GROUPS if not groups.get(group)], 1, 0.8)
+        if name not in _GROUPS and near:
+            problems.append(f"The group `{name}` is unknown, and there is no `{near[0]}`: rename it, if that is meant.")
+    hosts = {"localhost", *groups.get("all", [])}
+    folders = {path if path.is_dir() else path.parent for path in map(Path, sources) if path.exists()}
+    for folder in sorted(folders):
+        for kind, known, what in (("group_vars", set(groups), "group"), ("host_vars", hosts, "host")):
+            problems += _unread(folder / kind, known, what)
+    for path in _files(sorted(folders)):
+        names = re.findall(r"^\s*(topology_\w+)\s*[:=]", path.read_text(errors="ignore"), re.MULTILINE)
+        problems += [
+            f"{name} is set in {path.parent.name}/{path.name}, but it is computed from the inventory: remove it."
+            for name in names
+        ]
+    return problems
+
+
+def run_problems(
+    tags: Mapping[str, Sequence[str]], limit: str, hosts: Sequence[str], groups: Mapping[str, Sequence[str]], needs: str
+) -> list[str]:
+    """Return why a run with such tags and such a limit would do nothing, or not what was meant, a sentence each.
+
+    Args:
+        tags: ``run`` and ``skip`` as they were given, and ``known``, those the playbook has.
+        limit: what ``--limit`` says; empty without.
+        hosts: the hosts that it leaves.
+        groups: Ansible's ``groups``.
+        needs: the group without which there is nothing to do; empty where any host of the site will do.
+    """
+    problems = []
+    known = list(tags["known"])
+    special = {"all", "tagged"} if known else {"all"}
+    for option, given, fine in (("--tags", tags["run"], special), ("--skip-tags", tags["skip"], set[str]())):
+        unknown = [tag for tag in given if tag not in fine and tag not in known]
+        if unknown:
+            there = f"there are {', '.join(known)}" if known else "it has none, and always runs as a whole"
+            problems.append(f"This playbook has no tag `{'`, `'.join(unknown)}` ({option}): {there}.")
+    if limit:
+        terms = [term.lstrip("!&") for term in re.split(r"[,:](?![^\[]*\])", limit)]
+        plain = [term for term in terms if re.fullmatch(r"[\w.-]+", term)]
+        every = {*groups, *groups.get("all", []), "localhost", "all"}
+        problems += [
+            f"--limit names `{term}`, which is no host and no group{_hint(term, every)}."
+            for term in plain
+            if term not in every
+        ]
+        wanted = [needs] if needs else list(_GROUPS)
+        left = set(hosts) & {host for group in wanted for host in groups.get(group, [])}
+        if not left and not problems:
+            what = f"every host of the group `{needs}`" if needs else "every host of the site"
+            problems.append(f"--limit {limit} leaves out {what}, so there would be nothing to do: limit to others.")
+    return problems
+
+
+class _Settings:
+    """The settings of every host, looked at once."""
+
+    def __init__(
+        self, hostvars: Mapping[str, Mapping[str, Any]], places: Mapping[str, Sequence[str]], names: Sequence[str]
+    ) -> None:
+        self.hostvars = hostvars
+        self.places = places
+        self.names = list(dict.fromkeys(names))
+        raw_get = getattr(hostvars, "raw_get", None) or hostvars.__getitem__
+        self.raw: dict[str, Mapping[str, Any]] = {name: raw_get(name) for name in self.names}
+        self.options = options()
+        self.known = {name: role for role, entries in self.options.items() for name in entries}
+        # By sentence: the hosts it is said of. "{hosts}" stands where they go.
+        self.said: dict[str, list[str]] = {}
+        self.templars: dict[str, Any] = {}
+
+    def problems(self) -> list[str]:
+        for role, entries in self.options.items():
+            for host in self.places.get(role, self.names):
+                for name in entries:
+                    if name in self.raw.get(host, {}):
+                        self._check(role, name, host)
+        for host in self.names:
+            if host != "localhost" and "ansible_host" in self.raw[host]:
+                self._check_address(host)
+            self._check_names(host)
+        self._check_places()
+        return [sentence.replace("{hosts}", self._hosts(hosts)) for sentence, hosts in self.said.items()]
+
+    def _hosts(self, hosts: Sequence[str]) -> str:
+        if len(hosts) > 1 and set(hosts) >= set(self.names) - {"localhost"}:
+            return "every host"
+        shown = list(hosts) if len(hosts) <= 4 else [*hosts[:3], f"{len(hosts) - 3} more"]
+        return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+
+    def _say(self, host: str, sentence: str) -> None:
+        hosts = self.said.setdefault(sentence, [])
+        if host not in hosts:
+            hosts.append(host)
+
+    def _value(self, host: str, name: str) -> tuple[Any, bool]:
+        """Return a setting's value on a host, and whether it is made of facts that are not known yet."""
+        raw = self.raw[host][name]
+        if not _may_be_template(raw):
+            return raw, False
+        from ansible.parsing.dataloader import DataLoader
+        from ansible.template import Templar
+
+        if host not in self.templars:
+            facts = {**_LATER_FACTS, **(self.raw[host].get("ansible_facts") or {})}
+            variables = {**_role_variables(), **self.raw[host], "ansible_facts": facts, "hostvars": self.hostvars}
+            self.templars[host] = Templar(loader=DataLoader(), variables=variables)
+        return self.templars[host].template(raw), "ansible_facts" in str(raw)
+
+    def _check(self, role: str, name: str, host: str) -> None:
+        option = self.options[role][name]
+        try:
+            value, later = self._value(host, name)
+            # What is made of a stand-in says nothing.
+            found = (
+                []
+                if later
+                else list(_value_problems(name, option, value, unit(role, name, option, self.options[role])))
+            )
+        except Exception as error:  # noqa: BLE001 - a lookup may raise whatever it likes
+            self._say(host, f"{name} of {{hosts}} can't be computed: {_reason(error)}.{_advice(name)}")
+            return
+        if not found and name.endswith("_image") and not later:
+            found = self._image_problems(host, name, value)
+        for text in found:
+            self._say(host, text)
+
+    def _check_address(self, host: str) -> None:
+        try:
+            self._value(host, "ansible_host")
+        except Exception as error:  # noqa: BLE001 - as above
+            self._say(
+                host, f"ansible_host of {{hosts}} can't be computed: {_reason(error)}.{_advice('service_address')}"
+            )
+
+    def _image_problems(self, host: str, name: str, value: Any) -> list[str]:
+        tag = image_tag(str(value))
+        if tag not in _MOVING or not value or self._allowed(host, "preflight_moving_tags", False):
+            return []
+        what = f"has the tag `{tag}`, which moves" if tag else "has no tag, which means `latest`, and that moves"
+        return [
+            f"{name} of {{hosts}} is `{value}`; it {what}: hosts that have fetched it once never fetch what comes "
+            "after it. Name a tag that stays or a digest (or set preflight_moving_tags: true, and know it)."
+        ]
+
+    def _allowed(self, host: str, name: str, default: Any) -> Any:
+        try:
+            return self._value(host, name)[0] if name in self.raw[host] else default
+        except Exception:  # noqa: BLE001 - what is wrong with it is said of itself
+            return default
+
+    def _check_names(self, host: str) -> None:
+        roles = sorted((path.name for path in (PROJECT / "roles").iterdir()), key=len, reverse=True)
+        for name in self.raw[host]:
+            if name in self.known:
+                continue
+            near = difflib.get_close_matches(name, self.known, 1, 0.8)
+            role = next((role for role in roles if name.startswith(f"{role}_")), None)
+            playbooks = ("deploy_", "drain_", "ready_", "service_", "site_")
+            if not role and not (near and name.startswith(playbooks)):
+                continue
+            if name in self._allowed(host, "preflight_other_names", []) or self._used(host, name) or _is_fact(name):
+                continue
+            hint = f" ({near[0]} is meant?)." if near else f": roles/{role}/defaults/main.yml has those there are."
+            self._say(
+                host,
+                f"{name} is set for {{hosts}}, and there is no such setting{hint} A name that belongs to something "
+                "else goes into preflight_other_names.",
+            )
+
+    def _used(self, host: str, name: str) -> bool:
+        """Return whether another variable of the host is made of this one."""
+        word = re.compile(rf"\b{re.escape(name)}\b")
+        return any(
+            word.search(str(value))
+            for other, value in self.raw[host].items()
+            if other != name and _may_be_template(value)
+        )
+
+    def _check_places(self) -> None:
+        for name, role in self.known.items():
+            hosts = [host for host in self.names if name in self.raw[host]]
+            there = self.places.get(role, self.names)
+            if hosts and there and not set(hosts) & set(there):
+                text = f"{name} is set for {{hosts}}, where nothing reads it: it counts on {self._hosts(list(there))}"
+                for host in hosts:
+                    self._say(host, f"{text}. Set it there, or for all.")
+
+
+def _value_problems(name: str, option: Option, value: Any, units: tuple[str, str] | None) -> Iterator[str]:
+    """Yield a sentence for each thing that is wrong with one value; "{hosts}" stands for the hosts' names."""
+    kind = option["type"]
+    shown = "" if option.get("no_log") else f" {_shown(value)},"
+    if value is None:
+        yield f"{name} of {{hosts}} is empty (null): give it a value, or leave the line out."
+    elif kind in {"str", "path"}:
+        yield from _text_problems(name, option, value, units, shown)
+    elif kind in {"int", "float"}:
+        yield from _number_problems(name, kind, value, shown)
+    elif kind == "bool":
+        if not isinstance(value, bool) and str(value).lower() not in {*"01", "yes", "no", "on", "off", "true", "false"}:
+            yield f"{name} of {{hosts}} is{shown} which is neither true nor false: write one of them."
+    elif kind in {"list", "dict"}:
+        yield from _collection_problems(name, option, value, shown)
+    if option.get("choices") and kind != "list" and value not in option["choices"]:
+        yield f"{name} of {{hosts}} is{shown} which is none of {', '.join(map(str, option['choices']))}."
+
+
+def _collection_problems(name: str, option: Option, value: Any, shown: str) -> Iterator[str]:
+    if option["type"] == "dict":
+        if not isinstance(value, Mapping):
+            yield (
+                f"{name} of {{hosts}} is{shown} where a mapping is meant: write {{key: value}} "
+                f'(-e \'{{"{name}": {{"key": "value"}}}}\').'
+            )
+        elif option.get("options"):
+            yield from _mapping_problems(name, option["options"], value)
+    elif isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
+        yield (f'{name} of {{hosts}} is{shown} where a list is meant: write [a, b] (-e \'{{"{name}": ["a", "b"]}}\').')
+    else:
+        element = {**option, "type": option.get("elements", "raw"), "description": "", "default": ""}
+        for index, item in enumerate(value):
+            yield from _value_problems(f"{name}[{index}]", element, item, None)
+
+
+def _mapping_problems(name: str, known: Mapping[str, Option], value: Mapping[str, Any]) -> Iterator[str]:
+    for key, option in known.items():
+        if key in value:
+            yield from _value_problems(f"{name}.{key}", {"description": "empty", **option}, value[key], None)
+        elif option.get("required"):
+            yield f"{name} of {{hosts}} lacks `{key}`: add it."
+    for key in value:
+        if key not in known:
+            yield f"{name} of {{hosts}} has `{key}`, which is unknown{_hint(str(key), known)}."
+
+
+def _text_problems(name: str, option: Option, value: Any, units: tuple[str, str] | None, shown: str) -> Iterator[str]:
+    """Yield what is wrong with a text; one that is empty is right where the description says what that means."""
+    default = str(option.get("default", ""))
+    if isinstance(value, bool):
+        yield (
+            f"{name} of {{hosts}} is{shown} where a text is meant (YAML makes that of yes, no, on and off too): put it "
+            "in quotes."
+        )
+    elif isinstance(value, int | float) and units:
+        example = f"{value}{default.lstrip('0123456789') or 's'}"
+        yield f'{name} of {{hosts}} is {value}, which has no unit: write "{example}", if that is meant.'
+    elif isinstance(value, int | float | dt.date):
+        quoted = f" ({json.dumps(str(value))})" if shown else ""
+        yield (
+            f"{name} of {{hosts}} is{shown or ' a number,'} where a text is meant: put it in quotes, as you mean it"
+            f"{quoted}; unquoted, YAML reads 1.10 as 1.1, 0123 as 83 and 1:30 as 90."
+        )
+    elif not isinstance(value, str):
+        yield f"{name} of {{hosts}} is{shown or ' a list or mapping,'} where a text is meant."
+    elif value and units:
+        yield from _unit_problems(name, default, value, units)
+    elif value:
+        yield from _word_problems(name, option, value, default)
+    elif default and "empty" not in option.get("description", ""):
+        yield f'{name} of {{hosts}} is empty: give it a value, or leave the line out ("{default}").'
+
+
+def _unit_problems(name: str, default: str, value: str, units: tuple[str, str]) -> Iterator[str]:
+    if not re.fullmatch(units[0], value):
+        lacks = re.fullmatch(r"\d+(\.\d+)?", value)
+        what = "which has no unit" if lacks else f"which is no whole number with a unit of {units[1]}"
+        example = f"{value}{default.lstrip('0123456789')}" if lacks else default
+        yield f'{name} of {{hosts}} is "{value}", {what}: write "{example}", if that is meant.'
+    elif units is _TIMES["haproxy"] and _milliseconds(value) > 2**31 - 1:
+        yield f'{name} of {{hosts}} is "{value}", which is longer than HAProxy can wait (24 days): write less.'
+
+
+def _word_problems(name: str, option: Option, value: str, default: str) -> Iterator[str]:
+    if ("\n" in value or "\r" in value) and "command" not in option.get("description", "").lower():
+        yield f"{name} of {{hosts}} has a line break: write it in one line, without | or > (at its end, >- removes it)."
+    elif name.endswith("_version") and not re.fullmatch(r"\w[\w.+~-]*", value):
+        yield f'{name} of {{hosts}} is "{value}", which is no version: letters, digits, `.`, `-` and `_` make one.'
+    elif name.endswith("_version") and value.lower() in _MOVING:
+        yield f'{name} of {{hosts}} is "{value}", which moves: name one version, such as "{default}".'
+
+
+def _number_problems(name: str, kind: str, value: Any, shown: str) -> Iterator[str]:
+    pattern = r"[+-]?\d+" if kind == "int" else r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+    port = name.endswith("_port")
+    low, high = (1, 65535) if port else _BOUNDS.get(name, (0, 100 if name.endswith("_percent") else float("inf")))
+    right = not isinstance(value, bool) and re.fullmatch(pattern, str(value), re.IGNORECASE)
+    if port and not (right and low <= float(value) <= high):
+        yield f"{name} of {{hosts}} is {value!r}: set it to a number from 1 to 65535 in the inventory."
+    elif not right:
+        what = "a whole number" if kind == "int" else "a number"
+        yield f"{name} of {{hosts}} is{shown} where {what} is meant: write it without quotes and without a unit."
+    elif not low <= float(value) <= high:
+        upto = "or more" if high == float("inf") else f"to {high:g}"
+        yield f"{name} of {{hosts}} is {value}, which is out of bounds: write a number from {low:g} {upto}."
+
+
+def image_tag(reference: str) -> str:
+    """Return the tag of an image's reference, its digest where it has one; empty where it has neither."""
+    if "@" in reference:
+        return reference.rpartition("@")[2]
+    # A colon before the last slash is a registry's port.
+    return reference.rpartition("/")[2].partition(":")[2]
+
+
+def _unread(folder: Path, known: set[str], what: str) -> Iterator[str]:
+    """Yield a sentence for each file of settings in a folder that Ansible does not read."""
+    if not folder.is_dir():
+        return
+    first: dict[str, Path] = {}
+    entries = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.name.endswith("~")]
+    for entry in sorted(entries, key=lambda path: _EXTENSIONS.index(_extension(path)) if _readable(path) else 9):
+        if not _readable(entry):
+            continue
+        name = entry.name.removesuffix(_extension(entry))
+        said = f"{folder.parent.name}/{folder.name}"
+        if name in first:
+            read = f"{first[name].name}{'/' if first[name].is_dir() else ''}"
+            yield f"{said}/{entry.name} is not read, since {said}/{read} is there too: put all into one of them."
+        elif name not in known:
+            hint = _hint(name, known)
+            yield f"{said}/{entry.name} is for the {what} `{name}`, which the inventory does not have{hint}."
+        first.setdefault(name, entry)
+
+
+def _files(folders: Sequence[Path]) -> Iterator[Path]:
+    """Yield the files in which an inventory sets something."""
+    for folder in folders:
+        inside = [path for kind in ("group_vars", "host_vars") for path in (folder / kind).rglob("*")]
+        yield from (path for path in [*sorted(folder.glob("*")), *sorted(inside)] if path.is_file() and _readable(path))
+
+
+def _readable(path: Path) -> bool:
+    return path.is_dir() or path.suffix in _EXTENSIONS[1:] or "." not in path.name
+
+
+def _extension(path: Path) -> str:
+    return path.suffix if path.is_file() and path.suffix in _EXTENSIONS else ""
+
+
+def _hint(name: str, known: Sequence[str] | set[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1, 0.6)
+    return f" (`{near[0]}` is meant?)" if near else ""
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value) if isinstance(value, dt.date) else json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _milliseconds(text: str) -> float:
+    number = text.rstrip("adhmsu")
+    return int(number) * _HAPROXY_UNITS[text[len(number) :]]
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
+
+
+def _advice(name: str) -> str:
+    if name == "service_address":
+        return " It is needed before any host is asked for its facts: write the address itself."
+    return ""
+
+
+def _may_be_template(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(_may_be_template(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return any(_may_be_template(item) for item in value)
+    # What is encrypted is no str.
+    return "{{" in value or "{%" in value if isinstance(value, str) else not isinstance(value, int | float | type(None))
+
+
+def _yaml(path: Path) -> Any:
+    return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@functools.cache
+def _is_fact(name: str) -> bool:
+    """Return whether a task of the project leaves a variable of this name: a second playbook of one run finds it."""
+    left = re.compile(rf"register: {name}\b|set_fact:\n(?: .*\n)*? *{name}:")
+    paths = [*PROJECT.glob("roles/*/tasks/**/*.yml"), *PROJECT.glob("playbooks/*.yml")]
+    return any(left.search(path.read_text()) for path in paths)
+
+
+def _role_variables() -> dict[str, Any]:
+    """Return what a role's own files say, as Ansible reads them: a setting may be made of it."""
+    from ansible.template import trust_as_template
+
+    def trusted(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: trusted(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [trusted(item) for item in value]
+        return trust_as_template(value) if isinstance(value, str) else value
+
+    found: dict[str, Any] = {}
+    for kind in ("defaults", "vars"):
+        for path in PROJECT.glob(f"roles/*/{kind}/main.yml"):
+            found |= _yaml(path) or {}
+    result: dict[str, Any] = trusted(found)
+    return result
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "inventory_problems": inventory_problems,
+            "run_problems": run_problems,
+            "settings_problems": settings_problems,
+        }
