@@ -18,11 +18,8 @@ PROJECT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
 SCENARIOS = sorted(path.parent.name for path in PROJECT.glob("molecule/*/molecule.yml"))
 TEMPLATES = sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("roles/*/templates/*.j2"))
-# JSON has no comments, so these can't say who manages them.
-WITHOUT_HEADER = {"roles/docker/templates/daemon.json.j2"}
 # Formats whose tool has no checker for a single file.
 WITHOUT_VALIDATION = {
-    "roles/apt_repository/templates/repository.sources.j2",
     "roles/grafana/templates/files.yml.j2",
     "roles/grafana/templates/grafana.ini.j2",
     "roles/grafana/templates/prometheus.yml.j2",
@@ -134,7 +131,7 @@ def test_roll_out_looks_whether_its_balancers_answered() -> None:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_template_says_who_manages_it(template: str) -> None:
     first = (PROJECT / template).read_text().splitlines()[0]
-    assert first == "{{ ansible_managed | comment }}" or template in WITHOUT_HEADER
+    assert first == "{{ ansible_managed | comment }}"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
