@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import fnmatch
+import importlib.util
 import json
 import os
 import re
@@ -28,9 +29,11 @@ description:
   - C(guarded) lets the containers outlive the engine's restart, before a new version is installed.
   - C(configured) merges the options into I(path). What somebody else wrote there stays, and so does a key that this
     module never wrote. Keys that it wrote, which a record tells, follow I(options).
+  - C(usable) says whether Ansible's container modules can look at the engine, without starting one.
   - C(running) restarts an engine that has not read its configuration, without losing a container, and waits for it.
 options:
-  state: {description: "What to do.", type: str, choices: [found, guarded, configured, running], required: true}
+  state: {description: "What to do.", type: str, choices: [found, guarded, configured, running, usable],
+          required: true}
   options: {description: "The wanted keys of daemon.json.", type: dict, default: {}}
   adopt: {description: "Whether somebody else's engine and settings may be replaced.", type: bool, default: false}
   packages: {description: "What is installed, C(name) or C(name=version) with C(*).", type: list, elements: str,
@@ -52,6 +55,8 @@ configure: {description: "Whether daemon.json would change.", type: bool, return
 guard: {description: "Whether containers would not outlive a restart yet.", type: bool, returned: found}
 restarts: {description: "Why a running engine would be restarted; empty where it would not.", type: list,
            returned: found}
+usable: {description: "Whether container modules work here.", type: bool, returned: usable}
+why: {description: "Why they do not, in a sentence; else empty.", type: str, returned: usable}
 restarted: {description: "Whether the engine was restarted.", type: bool, returned: running}
 """
 
@@ -213,6 +218,7 @@ class Found:
         command_line: the engine's, as its unit says it.
         stored: whether there are containers in the default data root or the one that daemon.json names.
         unread: whether daemon.json is newer than the running engine.
+        stale: whether systemd has not read the unit's files yet.
     """
 
     packages: dict[str, tuple[str, bool]] = field(default_factory=dict)
@@ -228,6 +234,7 @@ class Found:
     command_line: str = ""
     stored: bool = False
     unread: bool = False
+    stale: bool = False
 
     @property
     def version(self) -> str:
@@ -454,6 +461,14 @@ class Host:
                     names.append((process / "comm").read_text().strip())
         return names
 
+    def unusable(self) -> str:
+        """Return why container modules would not work here; empty where they would."""
+        if "dockerd" not in self._processes():
+            return "No engine runs here."
+        if importlib.util.find_spec("requests") is None:
+            return "Python's module requests, which asks the engine, is not installed here (python3-requests)."
+        return ""
+
     def _ask(self, found: Found) -> None:
         """Ask the running engine; one that does not run would be started by being asked (docker.socket)."""
         code, text = self.run("docker", "ps", "--format", "{{.Names}} ({{.Image}})")
@@ -468,7 +483,8 @@ class Host:
         found.live_restore, found.swarm = words[:1] == ["true"], words[1:] == ["active"]
 
     def _ask_unit(self, found: Found) -> None:
-        text = self.run("systemctl", "show", "docker.service", "--property=ActiveState,ExecStart")[1]
+        text = self.run("systemctl", "show", "docker.service", "--property=ActiveState,ExecStart,NeedDaemonReload")[1]
+        found.stale = "NeedDaemonReload=yes" in text.splitlines()
         found.unit = "ActiveState=active" in text.splitlines()
         arguments = re.search(r"argv\[\]=(.*?) ;", text)
         found.command_line = arguments[1] if arguments else ""
@@ -569,6 +585,8 @@ class Host:
 
     def ensure_running(self, planned: Plan, found: Found) -> bool:
         """Have the engine run with its configuration; return whether it was (re)started."""
+        if found.stale:
+            self.run("systemctl", "daemon-reload")
         restart = found.unit and self.unread()
         if restart and found.unguarded and planned.merged.result.get("live-restore"):
             self.guard()
@@ -652,6 +670,9 @@ def _read(path: Path) -> str | None:
 def run(parameters: dict[str, Any], check_mode: bool, host: Host) -> dict[str, Any]:
     """Do what the module's parameters ask for, and return its result; raises EngineError."""
     state = parameters["state"]
+    if state == "usable":
+        why = host.unusable()
+        return {"changed": False, "usable": not why, "why": why}
     found = host.found()
     planned = plan(parameters, found, host.newer(found))
     if state == "found":
@@ -686,7 +707,11 @@ def main() -> None:
 
     module = AnsibleModule(
         argument_spec={
-            "state": {"type": "str", "choices": ["found", "guarded", "configured", "running"], "required": True},
+            "state": {
+                "type": "str",
+                "choices": ["found", "guarded", "configured", "running", "usable"],
+                "required": True,
+            },
             "options": {"type": "dict", "default": {}},
             "adopt": {"type": "bool", "default": False},
             "packages": {"type": "list", "elements": "str", "default": []},
