@@ -301,11 +301,26 @@ class Apt:
     def __init__(self, folder: Path) -> None:
         """Name apt's folder."""
         self.folder = folder
+        # dpkg's journal, empty between its runs.
+        self.updates = Path("/var/lib/dpkg/updates")
         self._former: dict[Path, tuple[bytes, int] | None] = {}
 
     def begin(self) -> None:
         """Take the files as they are now for what is put back."""
         self._former = {}
+
+    def mend(self) -> None:
+        """Finish what a run that was cut off left half done, or apt refuses everything.
+
+        Raises:
+            SourceError: it can't be finished.
+        """
+        if any(each.name.isdigit() for each in self.updates.glob("*")):
+            code, output = self.run("dpkg", "--force-confdef", "--force-confold", "--configure", "--pending")
+            if code != 0:
+                raise SourceError(
+                    f"dpkg was interrupted on this host, and `dpkg --configure -a` says: {output.strip()}"
+                )
 
     def files(self) -> list[Path]:
         """Return apt's files of entries."""
@@ -321,8 +336,7 @@ class Apt:
             found += parse_sources(path, text) if path.suffix == ".sources" else parse_list(path, text)
         return found
 
-    @staticmethod
-    def run(*command: str) -> tuple[int, str]:
+    def run(self, *command: str) -> tuple[int, str]:
         """Return exit code and output."""
         environment = {**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
         try:
@@ -416,6 +430,8 @@ def run(parameters: Mapping[str, Any], check_mode: bool, apt: Apt, get: Callable
         get: returns what a URL answers.
     """
     apt.begin()
+    if not check_mode:
+        apt.mend()
     own = apt.folder / "sources.list.d" / f"{parameters['name']}.sources"
     own_text = own.read_text(errors="replace") if own.is_file() else None
     planned = plan(apt.entries(), parameters, own, own_text)

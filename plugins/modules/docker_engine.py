@@ -417,9 +417,11 @@ class Host:
     @staticmethod
     def run(*command: str, seconds: float = _COMMAND_SECONDS) -> tuple[int, str]:
         """Return exit code and output; 127 where there is no such command, 124 after ``seconds``."""
+        # This host's engine, whatever its environment points to.
+        environment = {**os.environ, "LC_ALL": "C", "DOCKER_HOST": "unix:///run/docker.sock"}
         try:
             done = subprocess.run(
-                command, check=False, capture_output=True, text=True, timeout=seconds, env=os.environ | {"LC_ALL": "C"}
+                command, check=False, capture_output=True, text=True, timeout=seconds, env=environment
             )
         except FileNotFoundError:
             return 127, ""
@@ -440,7 +442,8 @@ class Host:
         processes = self._processes()
         found.engine = "dockerd" in processes
         found.shims = sum(name.startswith("containerd-shim") for name in processes)
-        if found.engine:
+        # An unchanged engine that only has to run is asked nothing more.
+        if found.engine and (self._parameters["state"] != "running" or self.unread()):
             self._ask(found)
         if "podman-docker" in found.packages:
             code, text = self.run("podman", "ps", "--format", "{{.Names}} ({{.Image}})")
@@ -690,7 +693,7 @@ def run(parameters: dict[str, Any], check_mode: bool, host: Host) -> dict[str, A
             "restarts": planned.restarts,
         }
     if state == "running":
-        restarted = found.unit and host.unread() if check_mode else host.ensure_running(planned, found)
+        restarted = (not found.unit or host.unread()) if check_mode else host.ensure_running(planned, found)
         return {"changed": restarted, "restarted": restarted}
     if not check_mode and (planned.configure or found.record is None or state == "guarded"):
         host.configure(planned, found)

@@ -24,7 +24,14 @@ class FakeApt(Apt):
     def __init__(self, folder: Path, listed: bool = False, good: bool = True) -> None:
         """Take whether the lists are there, and whether they can be read."""
         super().__init__(folder)
-        self.listed, self.good, self.updates = listed, good, 0
+        self.listed, self.good, self.read = listed, good, 0
+        self.updates = folder / "updates"
+        self.ran: list[tuple[str, ...]] = []
+
+    def run(self, *command: str) -> tuple[int, str]:
+        """Note a command; it fails where packages can't be configured."""
+        self.ran.append(command)
+        return (0, "") if self.good else (1, "dpkg: error\n")
 
     def lists(self, uri: str, suite: str) -> bool:
         """Return whether the lists were read."""
@@ -34,7 +41,7 @@ class FakeApt(Apt):
     def update(self, seconds: float) -> str:
         """Read them."""
         assert seconds == 5
-        self.updates += 1
+        self.read += 1
         self.listed = self.good
         return "" if self.good else "E: The repository is not signed."
 
@@ -77,7 +84,7 @@ def test_key_and_entry_are_written_and_read_once(apt: FakeApt) -> None:
         result = add(apt)
     finally:
         os.umask(former)
-    assert (result["changed"], result["lists"], apt.updates) == (True, True, 1)
+    assert (result["changed"], result["lists"], apt.read) == (True, True, 1)
     assert files(apt) == {
         "keyrings/docker.asc": KEY.decode(),
         "sources.list.d/docker.sources": "# Ansible managed\n# Written by evenkeel, role apt_repository.\nTypes: deb\n"
@@ -88,7 +95,7 @@ def test_key_and_entry_are_written_and_read_once(apt: FakeApt) -> None:
     assert stat.S_IMODE((apt.folder / "keyrings").stat().st_mode) == 0o755
     assert {stat.S_IMODE((apt.folder / name).stat().st_mode) for name in files(apt)} == {0o644}
     again = add(apt, get=unread)
-    assert (again["changed"], again["lists"], apt.updates) == (False, True, 1)
+    assert (again["changed"], again["lists"], apt.read) == (False, True, 1)
     assert add(apt, check_mode=True, get=unread)["lists"] is True
 
 
@@ -102,7 +109,7 @@ def test_lists_left_unread_by_a_run_cut_off_are_read(apt: FakeApt) -> None:
     add(apt)
     apt.listed = False
     assert add(apt, get=unread)["changed"] is True
-    assert apt.updates == 2
+    assert apt.read == 2
 
 
 @pytest.mark.parametrize(
@@ -122,7 +129,7 @@ def test_repository_that_cant_be_read_leaves_apt_as_it_was(apt: FakeApt) -> None
 
 
 def test_other_repository_that_cant_be_read_puts_the_former_back(apt: FakeApt) -> None:
-    add(apt, uri=URI)
+    add(apt)
     before = files(apt)
     apt.good = apt.listed = False
     with pytest.raises(SourceError, match="put back"):
@@ -152,6 +159,20 @@ def test_file_of_a_former_release_is_ours(apt: FakeApt) -> None:
     apt.listed = True
     assert add(apt, get=unread)["used"].endswith("docker.sources")
     assert "Written by evenkeel" in files(apt)["sources.list.d/docker.sources"]
+
+
+def test_dpkg_that_was_cut_off_is_finished_first(apt: FakeApt) -> None:
+    apt.updates.mkdir()
+    add(apt)
+    assert apt.ran == []
+    (apt.updates / "0001").touch()
+    add(apt, check_mode=True)
+    assert apt.ran == []
+    add(apt)
+    assert apt.ran == [("dpkg", "--force-confdef", "--force-confold", "--configure", "--pending")]
+    apt.good = False
+    with pytest.raises(SourceError, match="dpkg was interrupted on this host"):
+        add(apt)
 
 
 # A host that has it already.
