@@ -50,3 +50,10 @@ def test_application_sees_it() -> None:
 def test_start_at_boot_is_tried_until_it_works() -> None:
     found = unit("backend_app")
     assert (found["Restart"], found["StartLimitIntervalSec"]) == (["on-failure"], ["0"])
+
+
+def test_engine_and_pushgateway_are_tried_until_they_start() -> None:
+    roles = ROLE.parent
+    for path in ("docker/templates/restart.conf.j2", "pushgateway/templates/pushgateway.service.j2"):
+        assert "\nStartLimitIntervalSec=0\n" in (roles / path).read_text(), path
+    assert "\nRestart=on-failure\n" in (roles / "pushgateway/templates/pushgateway.service.j2").read_text()

@@ -18,11 +18,9 @@ PROJECT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
 SCENARIOS = sorted(path.parent.name for path in PROJECT.glob("molecule/*/molecule.yml"))
 TEMPLATES = sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("roles/*/templates/*.j2"))
-# JSON has no comments, so these can't say who manages them.
-WITHOUT_HEADER = {"roles/docker/templates/daemon.json.j2"}
 # Formats whose tool has no checker for a single file.
 WITHOUT_VALIDATION = {
-    "roles/apt_repository/templates/repository.sources.j2",
+    "roles/docker/templates/restart.conf.j2",
     "roles/grafana/templates/files.yml.j2",
     "roles/grafana/templates/grafana.ini.j2",
     "roles/grafana/templates/prometheus.yml.j2",
@@ -178,6 +176,17 @@ def test_apt_waits_for_the_lock(role: str) -> None:
             assert "lock_timeout" in task["ansible.builtin.apt"], task["name"]
 
 
+def test_site_looks_at_the_hosts_before_it_changes_any() -> None:
+    plays = load("playbooks/site.yml")
+    first = next(number for number, play in enumerate(plays) if "roles" in play)
+    looks = [task for play in plays[:first] for task in play.get("tasks", []) if play.get("any_errors_fatal")]
+    looks = [task for task in looks if task.get("ansible.builtin.import_role", {}).get("tasks_from") == "preflight"]
+    # The roles keep copies of what is adopted, which check mode leaves to the role itself.
+    assert all(task["check_mode"] for task in looks)
+    with_preflight = {role for role in ROLES if (PROJECT / "roles" / role / "tasks" / "preflight.yml").exists()}
+    assert {task["ansible.builtin.import_role"]["name"] for task in looks} == with_preflight
+
+
 def test_roll_out_looks_whether_its_balancers_answered() -> None:
     # Hosts out of reach do not end its plays (playbooks/rolling.yml), so whoever does not look goes on without them.
     for path in sorted((PROJECT / "roles" / "rolling_swap" / "tasks").glob("*.yml")):
@@ -191,7 +200,7 @@ def test_roll_out_looks_whether_its_balancers_answered() -> None:
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_template_says_who_manages_it(template: str) -> None:
     first = (PROJECT / template).read_text().splitlines()[0]
-    assert first == "{{ ansible_managed | comment }}" or template in WITHOUT_HEADER
+    assert first == "{{ ansible_managed | comment }}"
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -59,6 +59,17 @@ def test_package_lists_left_unread_by_a_run_cut_off_are_read(scenario: Scenario,
     assert "docker" in host.check_output("apt-get indextargets --format '$(FILENAME)'")
 
 
+def test_restart_can_be_left_to_the_caller(scenario: Scenario, host: Any) -> None:
+    pid = host.check_output("systemctl show docker --property=MainPID")
+    host.check_output("touch /etc/docker/daemon.json")
+    run = scenario.play(CONVERGE, "-e", "docker_leave_running=true")
+    assert run.returncode == 0, run.stdout
+    assert host.check_output("systemctl show docker --property=MainPID") == pid
+    run = scenario.play(CONVERGE, "-e", "docker_leave_running=false")
+    assert run.returncode == 0, run.stdout
+    assert host.check_output("systemctl show docker --property=MainPID") != pid
+
+
 def test_bad_configuration_never_goes_live(scenario: Scenario, host: Any) -> None:
     before = host.file("/etc/docker/daemon.json").content_string
     pid = host.check_output("systemctl show docker --property=MainPID")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -99,3 +100,78 @@ def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host
     assert (container(host)["Id"], container(host)["State"]["Pid"]) == (before["Id"], before["State"]["Pid"])
     assert series(url) == {'test_one{instance="kept",job="test"} 1'}
     requests.delete(group(url, "kept"), timeout=5)
+
+
+def test_container_of_others_is_refused_and_put_aside_when_said(scenario: Scenario, host: Any, address: str) -> None:
+    image = container(host)["Config"]["Image"]
+    host.check_output("docker rm -f pushgateway")
+    host.check_output("docker run -d --name pushgateway -p %s:9091:9091 %s", address, image)
+    theirs = container(host)["Id"]
+    try:
+        run = scenario.play(CONVERGE)
+        assert run.returncode == 2
+        assert "was not made by this project. To go on: pushgateway_adopt: true" in " ".join(run.stdout.split())
+        assert container(host)["Id"] == theirs
+        run = scenario.play(CONVERGE, "-e", "pushgateway_adopt=true")
+        assert run.returncode == 0, run.stdout
+        kept = json.loads(host.check_output("docker inspect pushgateway.before-evenkeel"))[0]
+        assert (kept["Id"], kept["State"]["Running"]) == (theirs, False)
+        assert kept["HostConfig"]["RestartPolicy"]["Name"] == "no"
+    finally:
+        host.run("docker rm -f pushgateway.before-evenkeel")
+
+
+def test_port_of_others_is_refused_by_name(scenario: Scenario, host: Any) -> None:
+    host.check_output("systemd-run --unit=somebody python3 -m http.server 9191")
+    try:
+        run = scenario.play(CONVERGE, "-e", "pushgateway_port=9191")
+    finally:
+        host.check_output("systemctl stop somebody")
+    assert run.returncode == 2
+    said = " ".join(run.stdout.split())
+    assert "is taken by python3" in said
+    assert "of somebody.service). To go on: choose another one with pushgateway_port" in said
+
+
+def on_host(scenario: Scenario, command: str) -> None:
+    """Run a command on the host, which needs no network there."""
+    subprocess.run(["docker", "exec", scenario.container("pushgateway-1"), "sh", "-c", command], check=True)
+
+
+def test_address_that_comes_late_at_boot_is_waited_for(scenario: Scenario, host: Any, url: str) -> None:
+    on_host(
+        scenario,
+        """
+        address=$(ip -o -4 addr show eth0 | awk '{print $4}')
+        route=$(ip route show default)
+        docker stop pushgateway
+        systemctl stop pushgateway
+        ip addr del $address dev eth0
+        systemctl start pushgateway && late=no || late=yes
+        ip addr add $address dev eth0
+        ip route add $route
+        test $late = yes
+        """,
+    )
+    wait_until(lambda: ready(host, url), "the Pushgateway answers")
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended", "why"),
+    [
+        ("mv {0}/requests {0}/aside", "mv {0}/aside {0}/requests", "python3-requests"),
+        ("systemctl stop docker.socket docker", "systemctl start docker", "No engine runs here"),
+    ],
+)
+def test_check_mode_does_not_guess(scenario: Scenario, host: Any, broken: str, mended: str, why: str) -> None:
+    modules = "/usr/lib/python3/dist-packages"
+    host.check_output(broken.format(modules))
+    try:
+        run = scenario.play(CONVERGE, "--check", "--diff")
+        stopped = host.run("systemctl is-active docker").stdout.strip()
+    finally:
+        host.check_output(mended.format(modules))
+    assert run.returncode == 0, run.stdout
+    assert why in " ".join(run.stdout.split())
+    # To be looked at starts no engine.
+    assert stopped == ("active" if "requests" in broken else "inactive")

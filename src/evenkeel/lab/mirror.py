@@ -101,6 +101,9 @@ def _docker_variables(source: Source) -> dict[str, object]:
         "docker_apt_url": f"{source.inside}/{root}",
         "docker_apt_key_checksum": f"sha256:{hashlib.sha256(source.read(f'{root}/gpg')).hexdigest()}",
         "docker_version": package_version(packages, "docker-ce"),
+        "docker_containerd_version": package_version(packages, "containerd.io"),
+        "docker_buildx_version": package_version(packages, "docker-buildx-plugin"),
+        "docker_compose_version": package_version(packages, "docker-compose-plugin"),
     }
 
 
