@@ -126,5 +126,5 @@ def test_program_of_somebody_else_is_replaced_only_when_said(scenario: Scenario,
     host.check_output("echo theirs >/usr/local/bin/tooladm")
     assert install(scenario, host, "1.0").returncode != 0
     assert host.check_output("cat /usr/local/bin/tooladm") == "theirs"
-    assert changed(install(scenario, host, "1.0", "-e", "release_binary_force=true")) > 0
+    assert changed(install(scenario, host, "1.0", "-e", "tool_force=true")) > 0
     assert host.check_output("tooladm") == "tooladm 1.0"
