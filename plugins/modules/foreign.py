@@ -43,6 +43,14 @@ options:
     type: list
     elements: dict
     default: []
+  uses:
+    description:
+      - Files and folders that do not tell whose they are, such as programs and databases.
+      - "I(paths); I(ours), a file that is there wherever they are this project's; I(marks), which it then has;
+        I(adopting), what adopting does to them, in words; I(copy), whether files are kept under another name."
+    type: list
+    elements: dict
+    default: []
   folders:
     description: Folders that the role empties of other files, I(path) and I(marks) as in I(files).
     type: list
@@ -100,6 +108,13 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "adopt": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["check", "adopt"], "default": "check"},
     "files": _dicts(path=_PATH, marks=_TEXTS, package=_TEXT, samples=_TEXTS),
+    "uses": _dicts(
+        paths={"type": "list", "elements": "path", "required": True},
+        ours=_PATH,
+        marks=_TEXTS,
+        adopting={"type": "str", "required": True},
+        copy={"type": "bool", "default": True},
+    ),
     "folders": _dicts(path=_PATH, marks=_TEXTS),
     "containers": _dicts(name={"type": "str", "required": True}, marks=_TEXTS),
     "ports": _dicts(
@@ -503,6 +518,24 @@ class Search:
         sum_ = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return bool(package) and self._host.conffiles(package).get(str(path)) == sum_
 
+    def use(self, path: Path, ours: Path, marks: Sequence[str], adopting: str, copy: bool) -> None:
+        """Look at what does not tell whose it is."""
+        empty = path.is_dir() and not any(path.iterdir())
+        if not os.path.lexists(path) or empty or (ours.is_file() and self._is_marked(ours, marks)):
+            return
+        if copy and (path.is_file() or path.is_symlink()):
+            name, there = free_name(path, None if path.is_symlink() else path.read_bytes())
+            if not there:
+                self.copies.append((path, name))
+            self.kept.append(str(name))
+            adopting = f"{adopting} and keeps a copy as {name}"
+        self.found.append(Find(f"{path} was not made by this project", adopting, "move it away"))
+
+    @staticmethod
+    def _is_marked(path: Path, marks: Sequence[str]) -> bool:
+        with path.open("rb") as file:
+            return not marks or marked(file.read(_READ_BYTES).decode(errors="replace"), marks)
+
     def folder(self, path: Path, marks: Sequence[str]) -> None:
         """Look at a folder that the role empties of other files."""
         if not path.is_dir():
@@ -620,6 +653,9 @@ def search(parameters: Mapping[str, Any], host: Host) -> Search:
     result = Search(host)
     for each in parameters["files"]:
         result.file(Path(each["path"]), each["marks"], each["package"], each["samples"])
+    for each in parameters.get("uses") or []:
+        for path in each["paths"]:
+            result.use(Path(path), Path(each["ours"]), each["marks"], each["adopting"], each["copy"])
     for each in parameters["folders"]:
         result.folder(Path(each["path"]), each["marks"])
     for each in parameters["containers"]:

@@ -112,6 +112,49 @@ def test_refresh_is_one_the_role_allows() -> None:
     assert SITE["time"] == {"from": "now-5m", "to": "now"}
 
 
-def test_faults_and_deploys_are_annotated_by_tag() -> None:
+def test_annotations_are_those_that_somebody_makes() -> None:
     found = {tuple(item["target"]["tags"]): item["datasource"]["uid"] for item in SITE["annotations"]["list"]}
-    assert found == {("fault",): "-- Grafana --", ("deploy",): "-- Grafana --"}
+    assert found == {("fault",): "-- Grafana --"}
+    posted = (PROJECT / "src/evenkeel/chaos/annotate.py").read_text()
+    assert all(f'"{tag}"' in posted for tags in found for tag in tags)
+
+
+def test_the_guides_three_graphs_fit_1280_by_800() -> None:
+    # A row of Grafana's grid is 30 px high with 8 px between; its own bars and margins take some 170 px.
+    rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in SITE["panels"][:3])
+    assert rows * 38 + 170 <= 800
+
+
+def test_legends_leave_the_plot_its_width() -> None:
+    for panel in SITE["panels"]:
+        legend = panel["options"]["legend"]
+        assert not legend["showLegend"] or legend["placement"] == "bottom", panel["title"]
+
+
+def test_timelines_have_no_pager() -> None:
+    timelines = [panel for panel in SITE["panels"] if panel["type"] == "state-timeline"]
+    assert timelines
+    assert {panel["options"]["perPage"] for panel in timelines} == {0}
+
+
+def test_values_that_are_mapped_are_not_added_up() -> None:
+    # Two servers down are two series of one alert: 2 is neither none nor firing.
+    (target,) = PANELS["Firing alerts"]["targets"]
+    assert target["expr"].startswith("max by (alertname, instance) ")
+    for panel in SITE["panels"]:
+        if panel["fieldConfig"]["defaults"].get("mappings"):
+            assert not re.search(r"\b(sum|count)\b", panel["targets"][0]["expr"]), panel["title"]
+
+
+def test_latencies_have_colours_of_their_own() -> None:
+    names = ["p50", "p95", "p99", "balancer"]
+    assert {target["legendFormat"] for target in PANELS["Latency"]["targets"]} == set(names)
+    colors = [color("Latency", name) for name in names]
+    assert None not in colors
+    assert len(set(colors)) == len(names)
+
+
+def test_ages_are_not_below_zero() -> None:
+    # The axis begins at 0: what is below is not seen.
+    (target,) = PANELS["CPU monitor: age of the last push"]["targets"]
+    assert target["expr"].startswith("abs(time() - ")

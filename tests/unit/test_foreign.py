@@ -103,6 +103,7 @@ def parameters(**given: Any) -> dict[str, Any]:
     full: dict[str, Any] = {"role": "web", "files": [], "folders": [], "containers": [], "ports": []}
     empty: dict[str, dict[str, Any]] = {
         "files": {"marks": MARKS, "package": "", "samples": []},
+        "uses": {"marks": [], "adopting": "goes on with it", "copy": True},
         "folders": {"marks": MARKS},
         "containers": {"marks": MARKS},
         "ports": {"address": "10.0.0.1", "port": 80, "units": [], "containers": [], "setting": "web_port"},
@@ -436,3 +437,36 @@ def test_this_machines_own_listener_is_found() -> None:
 def test_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
     with pytest.raises(ForeignError, match=r"^Docker's engine does not answer"):
         Engine(str(tmp_path / "missing.sock")).containers()
+
+
+# What does not tell whose it is.
+
+
+def test_database_is_ours_where_our_configuration_is(tmp_path: Path) -> None:
+    database, settings = tmp_path / "web.db", tmp_path / "web.ini"
+    database.write_bytes(b"\x00\xff")
+    given = {"paths": [str(database)], "ours": settings, "marks": MARKS}
+    assert sentences(uses=[given]) == [f"{database} was not made by this project"]
+    settings.write_text("x = 1\n")
+    assert len(sentences(uses=[given])) == 1
+    settings.write_text("# written by evenkeel\n")
+    assert sentences(uses=[given]) == []
+    assert sentences(uses=[given | {"ours": tmp_path / "none", "paths": [str(tmp_path / "missing")]}]) == []
+
+
+def test_adopted_database_is_copied_and_a_folder_is_not(tmp_path: Path) -> None:
+    database, folder = tmp_path / "web.db", tmp_path / "data"
+    database.write_bytes(b"\x00")
+    folder.mkdir()
+    given = parameters(uses=[{"paths": [str(database), str(folder)], "ours": tmp_path / "none"}])
+    # An empty folder is nobody's.
+    assert [find.adopting for find in search(given, FakeHost()).found] == [
+        f"goes on with it and keeps a copy as {database}.before-evenkeel"
+    ]
+    (folder / "block").write_text("")
+    found = search(given, FakeHost())
+    assert [find.adopting for find in found.found][1] == "goes on with it"
+    assert adopt(found, FakeEngine()) is True
+    assert (tmp_path / "web.db.before-evenkeel").read_bytes() == b"\x00"
+    assert database.exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "web.db", "web.db.before-evenkeel"]

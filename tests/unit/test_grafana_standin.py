@@ -87,13 +87,27 @@ def test_password_of_the_ini_counts_for_a_new_database_only(tmp_path: Path) -> N
     assert b"first" not in (tmp_path / "grafana.db").read_bytes()
 
 
-def test_datasources_of_former_files_go_only_when_pruned(tmp_path: Path) -> None:
+def test_datasources_of_former_files_go_only_when_they_were_prunable(tmp_path: Path) -> None:
     store = Store(tmp_path, "admin", "admin")
-    store.keep_datasources({"old": {}}, prune=False)
-    store.keep_datasources({"new": {}}, prune=False)
-    assert set(store.datasources()) == {"old", "new"}
-    store.keep_datasources({"new": {}}, prune=True)
-    assert set(store.datasources()) == {"new"}
+    store.keep_datasources({"by hand": {}, "old": {}}, prunable={"old"})
+    store.keep_datasources({"new": {}}, prunable={"new"})
+    assert set(store.datasources()) == {"by hand", "new"}
+
+
+def test_datasource_without_its_plugin_is_there_and_answers_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path, "admin", "secret")
+    store.keep_datasources({"prometheus": DATASOURCE}, prunable=[])
+    site = Site(store, Dashboards([], [], 1, lambda *_: None), anonymous=True, plugins=tmp_path)
+
+    def ask(path: str) -> tuple[int, Any]:
+        answer = site.answer("GET", path, Question((), {}, {}), "", "")
+        return answer.status, answer.content
+
+    assert ask("/api/datasources/uid/prometheus")[0] == 200
+    assert ask("/api/datasources/uid/prometheus/health")[1]["message"] == "Plugin not registered"
+    (tmp_path / "prometheus").mkdir()
+    (tmp_path / "prometheus" / "plugin.json").write_text("{}")
+    assert ask("/api/datasources/uid/prometheus/health")[1]["status"] == "ERROR"
 
 
 def test_command_resets_the_password_from_standard_input(
@@ -120,7 +134,7 @@ def test_server_with_a_bad_configuration_says_so_and_ends(tmp_path: Path, capsys
 
 def test_api_is_closed_without_the_password_and_says_stand_in(tmp_path: Path) -> None:
     store = Store(tmp_path, "admin", "secret")
-    store.keep_datasources({"prometheus": DATASOURCE}, prune=True)
+    store.keep_datasources({"prometheus": DATASOURCE}, prunable=["prometheus"])
     site = Site(store, Dashboards([], [], 1, lambda *_: None), anonymous=False)
 
     def ask(method: str, path: str, authorization: str = "", body: dict[str, Any] | None = None) -> tuple[int, Any]:

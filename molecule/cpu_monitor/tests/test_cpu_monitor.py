@@ -217,3 +217,36 @@ def test_check_mode_changes_nothing_here(scenario: Scenario) -> None:
     run = scenario.play(CONVERGE, "--check")
     assert run.returncode == 0, run.stdout
     assert recap(run.stdout)["cpu-monitor-1"]["changed"] == 0
+
+
+def test_check_mode_without_package_lists_and_on_a_half_set_up_host(scenario: Scenario, host: Any) -> None:
+    # As on a new cloud image; and as after a run that was killed once the library was there.
+    unit = "/etc/systemd/system/cpu_monitor.service"
+    host.check_output("systemctl stop cpu_monitor && rm %s && systemctl daemon-reload", unit)
+    half = scenario.play(CONVERGE, "--check", "--diff")
+    host.check_output("mv /var/lib/apt/lists /root/lists && mkdir /var/lib/apt/lists")
+    host.check_output("dpkg --remove --force-depends python3-prometheus-client")
+    new = scenario.play(CONVERGE, "--check", "--diff")
+    host.check_output("rm -r /var/lib/apt/lists && mv /root/lists /var/lib/apt/lists")
+    real = scenario.play(CONVERGE)
+    assert real.returncode == 0, real.stdout
+    assert half.returncode == 0, half.stdout
+    assert "+ExecStart=/usr/local/sbin/cpu_monitor" in half.stdout
+    assert new.returncode == 0, new.stdout
+    assert "library is not installed yet" in " ".join(new.stdout.split())
+
+
+def test_program_of_somebody_else_is_refused_by_name(scenario: Scenario, host: Any, url: str) -> None:
+    path = "/usr/local/sbin/cpu_monitor"
+    host.check_output("printf '#!/bin/sh\\nexec sleep 1d\\n' >%s", path)
+    try:
+        run = scenario.play(CONVERGE)
+        assert run.returncode == 2, run.stdout
+        assert f"{path} was not written by this project" in " ".join(run.stdout.split())
+        assert host.file(path).content_string.startswith("#!/bin/sh\nexec sleep")
+    finally:
+        run = scenario.play(CONVERGE, "-e", "cpu_monitor_adopt=true")
+    assert run.returncode == 0, run.stdout
+    assert host.file(f"{path}.before-evenkeel").content_string.startswith("#!/bin/sh\nexec sleep")
+    host.check_output("rm %s.before-evenkeel", path)
+    wait_for_pushes(url, 1)

@@ -256,6 +256,98 @@ def test_service_that_does_not_start_fails_the_play_with_its_own_words(
     assert answers(url)
 
 
+def test_datasource_without_its_plugin_fails_the_play(scenario: Scenario, host: Any, standin: bool) -> None:
+    if not standin:
+        pytest.skip("where Grafana has it differs from version to version")
+    plugin = "/usr/share/grafana/data/plugins-bundled/prometheus"
+    host.check_output("mv %s /root/plugin", plugin)
+    try:
+        # The datasource itself is there.
+        run = scenario.play(CONVERGE, "-e", "grafana_start_seconds=3")
+        assert run.returncode == 2, run.stdout
+        assert "Grafana lacks the plugin for it" in " ".join(run.stdout.split())
+    finally:
+        host.check_output("mv /root/plugin %s", plugin)
+    play(scenario)
+
+
+def test_prometheus_that_does_not_answer_fails_where_it_must(scenario: Scenario) -> None:
+    run = scenario.play(CONVERGE, "-e", "grafana_prometheus_required=true", "-e", "grafana_start_seconds=3")
+    assert run.returncode == 2, run.stdout
+    assert "Prometheus does not answer at http://127.0.0.1:9090" in " ".join(run.stdout.split())
+
+
+def test_diff_shows_no_secret_and_everything_else(scenario: Scenario, host: Any) -> None:
+    # Nor does it where the host's file holds one of a former release, or of somebody else.
+    before = host.file("/etc/grafana/grafana.ini").content_string
+    host.check_output("printf '[smtp]\npassword = 0ld-word\n' >>/etc/grafana/grafana.ini")
+    options = {"smtp": {"enabled": True, "user": "somebody", "password": "n3w-word"}}
+    options |= {"database": {"url": "mysql://grafana:db-word@127.0.0.1/grafana"}}
+    try:
+        run = scenario.play(CONVERGE, "--check", "--diff", "-vvv", "-e", json.dumps({"grafana_extra_options": options}))
+    finally:
+        host.run("printf %%s %s >/etc/grafana/grafana.ini", before)
+    assert run.returncode == 0, run.stdout
+    for secret in ("0ld-word", "n3w-word", "db-word"):
+        assert secret not in run.stdout + run.stderr.replace(json.dumps(options), "")
+    for line in ("+user = somebody", "+password = ******** (changed)", "-password = ********"):
+        assert line in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        # What YAML makes of 0123456.
+        ({"grafana_admin_password": 42798}, "grafana_admin_password is not a text: YAML took it for a number"),
+        ({"grafana_admin_password": "first\nsecond"}, "grafana_admin_password has several lines"),
+        ({"grafana_extra_options": {"smtp": {"password": 42798}}}, "smtp: password is not a text"),
+        ({"grafana_scrape_interval": 1}, "grafana_scrape_interval is 1 "),
+    ],
+)
+def test_setting_that_cannot_be_meant_is_refused_before_any_change(
+    scenario: Scenario, url: str, admin: tuple[str, str], variables: dict[str, Any], sentence: str
+) -> None:
+    run = scenario.play(CONVERGE, "-e", json.dumps(variables))
+    assert run.returncode == 2, run.stdout
+    assert sentence in " ".join(run.stdout.split())
+    assert recap(run.stdout)[HOST]["changed"] == 0
+    assert get(url, "/api/user", admin).status_code == 200
+
+
+def test_somebody_elses_grafana_is_refused_by_name_and_adopted_when_said(
+    scenario: Scenario, host: Any, url: str, admin: tuple[str, str]
+) -> None:
+    theirs = "[server]\nhttp_port = 3000\n[users]\ndefault_theme = light\n"
+    files = ["/etc/grafana/grafana.ini", "/var/lib/grafana/grafana.db"]
+    host.check_output("printf %%s %s >/etc/grafana/grafana.ini", theirs)
+    host.check_output("mkdir -p /etc/grafana/dashboards && echo '{}' >/etc/grafana/dashboards/theirs.json")
+    reset(host, "somebody-elses")
+    pid = main_pid(host)
+    try:
+        run = scenario.play(CONVERGE)
+        said = " ".join(run.stdout.split())
+        assert run.returncode == 2, run.stdout
+        assert recap(run.stdout)[HOST]["changed"] == 0
+        for file in files:
+            assert f"{file} was not" in said.replace("'", ""), run.stdout
+        assert "grafana_adopt: true" in said
+        assert host.file("/etc/grafana/grafana.ini").content_string == theirs
+        assert get(url, "/api/user", ("admin", "somebody-elses")).status_code == 200
+        assert main_pid(host) == pid
+    finally:
+        play(scenario, "-e", "grafana_adopt=true")
+    assert host.file(f"{files[0]}.before-evenkeel").content_string == theirs
+    assert host.file(f"{files[1]}.before-evenkeel").exists
+    assert host.file("/etc/grafana/dashboards/theirs.json").exists
+    assert get(url, "/api/user", admin).status_code == 200
+    # From now on it is this project's.
+    play(scenario)
+    assert play(scenario)["changed"] == 0
+    host.check_output(
+        "rm /etc/grafana/dashboards/theirs.json /etc/grafana/*.before-evenkeel %s.before-evenkeel", files[1]
+    )
+
+
 def test_standin_says_what_it_is(url: str, standin: bool) -> None:
     if not standin:
         pytest.skip("this is Grafana")

@@ -310,6 +310,89 @@ def test_reload_that_did_nothing_fails_the_play(scenario: Scenario, host: Any, u
     assert running_config(url)["global"]["scrape_timeout"] == "900ms"
 
 
+def test_check_mode_on_a_host_that_is_half_set_up(scenario: Scenario, host: Any) -> None:
+    # A run was killed after the release was unpacked; and somebody adds a rule file.
+    host.check_output("systemctl stop prometheus && mkdir -p /root/away/rules")
+    host.check_output(
+        "mv /etc/prometheus/rules/* /root/away/rules && mv /etc/systemd/system/prometheus.service /root/away"
+    )
+    host.check_output("systemctl daemon-reload")
+    run = scenario.play(CONVERGE, "--check", "--diff")
+    host.check_output("rm -r /root/away")
+    converged(scenario)
+    assert run.returncode == 0, run.stdout
+    assert "+ExecStart=/usr/local/bin/prometheus" in run.stdout
+
+
+def test_address_that_comes_late_is_waited_for(scenario: Scenario, host: Any) -> None:
+    # Slow DHCP, a VPN. More failed starts than systemd's usual limit.
+    there, gone = "ip address replace 192.0.2.9/32 dev lo", "ip address del 192.0.2.9/32 dev lo"
+    host.check_output(there)
+    try:
+        converged(scenario, prometheus_address="192.0.2.9")
+        host.check_output(f"{gone} && systemctl restart prometheus")
+        restarts = "systemctl show prometheus --property=NRestarts --value"
+        wait_until(lambda: int(host.check_output(restarts)) > 7, "it has tried several times")
+        host.check_output(there)
+        question = "curl --silent --fail --max-time 2 http://192.0.2.9:9090/-/ready"
+        wait_until(lambda: host.run(question).rc == 0, "it is ready once its address is there")
+    finally:
+        host.run(gone)
+        converged(scenario)
+
+
+def test_somebody_elses_configuration_is_refused_by_name_and_adopted_when_said(
+    scenario: Scenario, host: Any, url: str
+) -> None:
+    path = "/etc/prometheus/prometheus.yml"
+    theirs = "global: {scrape_interval: 15s}\n"
+    state = main_pid(host), loaded_at(url)
+    write(host, path, theirs)
+    try:
+        run = converge(scenario)
+        assert run.returncode == 2, run.stdout
+        assert f"{path} was not written by this project" in words(run)
+        assert "prometheus_adopt: true" in words(run)
+        assert (main_pid(host), loaded_at(url), host.file(path).content_string) == (*state, theirs)
+    finally:
+        converged(scenario, prometheus_adopt=True)
+    assert host.file(f"{path}.before-evenkeel").content_string == theirs
+    assert running_config(url)["global"]["scrape_interval"] == "1s"
+    host.check_output("rm %s.before-evenkeel", path)
+    converged(scenario)
+
+
+def test_samples_and_rules_of_somebody_else_are_refused_by_name(scenario: Scenario, host: Any) -> None:
+    # As on a host where this role has never been: no release of its own.
+    pid = main_pid(host)
+    host.check_output("mv /opt/prometheus /opt/prometheus.away")
+    try:
+        run = converge(scenario)
+        assert run.returncode == 2, run.stdout
+        for path in ("/var/lib/prometheus/wal", "/etc/prometheus/rules/alerts.yml", "/usr/local/bin/prometheus"):
+            assert f"{path} was not made by this project" in words(run)
+        assert not host.file("/opt/prometheus").exists
+        assert main_pid(host) == pid
+    finally:
+        host.check_output("mv /opt/prometheus.away /opt/prometheus")
+    converged(scenario)
+
+
+@pytest.mark.parametrize(
+    ("variables", "sentence"),
+    [
+        ({"prometheus_scrape_interval": 1}, "prometheus_scrape_interval: give a time with its unit"),
+        ({"prometheus_version": 3.1}, "prometheus_version is 3.1: give the whole version in quotes"),
+    ],
+)
+def test_number_where_a_unit_or_a_text_is_meant_is_refused(
+    scenario: Scenario, variables: dict[str, object], sentence: str
+) -> None:
+    run = converge(scenario, **variables)
+    assert run.returncode == 2, run.stdout
+    assert sentence in words(run)
+
+
 def test_rules_pass_their_unit_tests(host: Any) -> None:
     for path in [*RULES.glob("*.yml"), *(PROJECT / "tests" / "rules").glob("*.yml")]:
         write(host, f"/tmp/rules/{path.relative_to(PROJECT)}", path.read_text())

@@ -112,3 +112,19 @@ def test_only_the_tarball_of_this_checksum_is_used(scenario: Scenario, host: Any
     assert changed(run) > 0
     assert RESTARTED in run.stdout
     assert host.check_output("tool") == "rebuilt"
+
+
+def test_what_others_put_beside_the_versions_stays(scenario: Scenario, host: Any) -> None:
+    host.check_output("mkdir -p /opt/tool/data && echo theirs >/opt/tool/data/file")
+    for version in ("1.0", "2.0", "3.0"):
+        changed(install(scenario, host, version))
+    assert sorted(host.check_output("ls /opt/tool").split()) == ["2.0", "3.0", "current", "data"]
+    assert host.check_output("cat /opt/tool/data/file") == "theirs"
+
+
+def test_program_of_somebody_else_is_replaced_only_when_said(scenario: Scenario, host: Any) -> None:
+    host.check_output("echo theirs >/usr/local/bin/tooladm")
+    assert install(scenario, host, "1.0").returncode != 0
+    assert host.check_output("cat /usr/local/bin/tooladm") == "theirs"
+    assert changed(install(scenario, host, "1.0", "-e", "tool_force=true")) > 0
+    assert host.check_output("tooladm") == "tooladm 1.0"

@@ -1,4 +1,5 @@
 #!/usr/bin/python3 -I
+# Written by evenkeel, role cpu_monitor.
 """Pushes how busy this host's CPUs are to a Pushgateway, once an interval.
 
 ``cpu_monitor`` runs until SIGTERM or SIGINT, then deletes its group and exits. ``cpu_monitor forget`` deletes the group

@@ -11,10 +11,12 @@ from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSou
 from evenkeel.dashboards.style import (
     GREEN,
     GREY,
+    LATENCIES,
     ORANGE,
     RED,
     backend_lines,
     bad_from,
+    fixed,
     lines,
     place,
     states,
@@ -44,7 +46,7 @@ def tagged(name: str, tag: str, color: str) -> dashboard.AnnotationQuery:
 def cpu_per_backend() -> timeseries.Panel:
     """Busy share of each backend's CPUs, as its own monitor pushed it."""
     return (
-        backend_lines("CPU per backend", "percent", place(0, 0, 12, 10))
+        backend_lines("CPU per backend", "percent", place(0, 0, 12, 8))
         .description("Pushed by each backend every second. A gap: the backend, or its Pushgateway, is gone.")
         .max(100)
         .with_target(target("cpu_usage", "{{instance}}"))
@@ -55,7 +57,7 @@ def rps_per_backend() -> timeseries.Panel:
     """Responses by backend, as the balancer counts them."""
     expr = f"sum by (server) (rate(haproxy_server_http_responses_total{{{BACKEND}}}{RATE}))"
     return (
-        backend_lines("RPS per backend", "reqps", place(12, 0, 12, 10))
+        backend_lines("RPS per backend", "reqps", place(12, 0, 12, 8))
         .description("Responses of each backend, counted at the balancer.")
         .with_target(target(expr, "{{server}}"))
     )
@@ -65,7 +67,7 @@ def total_rps() -> timeseries.Panel:
     """Responses to clients; the balancer's own errors are among them."""
     expr = f"sum(rate(haproxy_frontend_http_responses_total{{{FRONTEND}}}{RATE}))"
     return (
-        lines("Total RPS", "reqps", place(0, 10, 24, 9))
+        lines("Total RPS", "reqps", place(0, 8, 24, 7))
         .description("Responses to clients, the balancer's own errors included.")
         .with_target(target(expr, "all"))
     )
@@ -86,7 +88,7 @@ def backend_state() -> statetimeline.Panel:
         "4": ("NOLB", GREY),
     }
     return (
-        timeline("Backend state", place(0, 19, 12, 7))
+        timeline("Backend state", place(0, 15, 12, 6))
         .description("The state each balancer holds each backend in.")
         .mappings([states(mapping)])
         .with_target(target(expr, "{{server}} at {{instance}}"))
@@ -95,12 +97,13 @@ def backend_state() -> statetimeline.Panel:
 
 def firing_alerts() -> statetimeline.Panel:
     """A row for every alert that fires; with none, a row that says so, which tells "none" from "no data"."""
+    # Not the sum: an alert may fire for several servers of an instance.
     expr = (
-        'sum by (alertname, instance) (ALERTS{alertstate="firing"}) '
+        'max by (alertname, instance) (ALERTS{alertstate="firing"}) '
         'or on () label_replace(vector(0), "alertname", "no alert", "", "")'
     )
     return (
-        timeline("Firing alerts", place(12, 19, 12, 7))
+        timeline("Firing alerts", place(12, 15, 12, 6))
         .mappings([states({"0": ("none", GREEN), "1": ("firing", RED)})])
         .with_target(target(expr, "{{alertname}} {{instance}}"))
     )
@@ -112,7 +115,7 @@ def errors() -> timeseries.Panel:
     failed = f'haproxy_frontend_http_responses_total{{{FRONTEND},code="5xx"}}'
     expr = f"sum(rate({failed}{RATE})) / sum(rate({responses}{RATE}))"
     return (
-        lines("Errors (5xx share)", "percentunit", place(0, 26, 12, 8))
+        lines("Errors (5xx share)", "percentunit", place(0, 21, 12, 7))
         .description("Of the responses to clients. No line: no requests.")
         .axis_soft_max(0.05)
         .thresholds(bad_from(0.01))
@@ -124,7 +127,7 @@ def errors() -> timeseries.Panel:
 def retries() -> timeseries.Panel:
     """Attempts that the balancer had to repeat."""
     return (
-        lines("Retries and redispatches", "ops", place(12, 26, 12, 8))
+        lines("Retries and redispatches", "ops", place(12, 21, 12, 7))
         .description(
             "Attempts that failed and were repeated: at the same backend (retries), at another (redispatches)."
         )
@@ -139,7 +142,7 @@ def retries() -> timeseries.Panel:
 def latency() -> timeseries.Panel:
     """Percentiles from the application's histogram, with the balancer's averages beside them."""
     panel = (
-        lines("Latency", "s", place(0, 34, 12, 8))
+        lines("Latency", "s", place(0, 28, 12, 7))
         .description(
             "p50, p95, p99: inside the application. Balancer: average of its last 1024 requests, waiting included."
         )
@@ -150,6 +153,9 @@ def latency() -> timeseries.Panel:
         panel.with_target(target(f"histogram_quantile(0.{percentile}, {buckets})", f"p{percentile}", ref_id))
     average = f"max(haproxy_backend_total_time_average_seconds{{{BACKEND}}})"
     panel.with_target(target(average, "balancer", "D"))
+    # Colours that Grafana derives from these names are shades of one.
+    for name, color in zip(("p50", "p95", "p99", "balancer"), LATENCIES, strict=True):
+        panel.override_by_name(name, [fixed(color)])
     dashed = {"fill": "dash", "dash": [8, 8]}
     return panel.override_by_name("balancer", [DynamicConfigValue(id_val="custom.lineStyle", value=dashed)])
 
@@ -157,12 +163,12 @@ def latency() -> timeseries.Panel:
 def staleness() -> timeseries.Panel:
     """How old each backend's last push is."""
     return (
-        backend_lines("CPU monitor: age of the last push", "s", place(12, 34, 12, 8))
-        .description("About a second while the monitor runs.")
+        backend_lines("CPU monitor: age of the last push", "s", place(12, 28, 12, 7))
+        .description("About a second while the monitor runs. More, too, where the host's clock is ahead or behind.")
         .axis_soft_max(5)
         .thresholds(bad_from(5))
         .thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.LINE))
-        .with_target(target('time() - push_time_seconds{job="cpu_usage"}', "{{instance}}"))
+        .with_target(target('abs(time() - push_time_seconds{job="cpu_usage"})', "{{instance}}"))
     )
 
 
@@ -193,7 +199,6 @@ def site() -> dashboard.Dashboard:
         .timepicker(dashboard.TimePicker().refresh_intervals(["1s", "2s", "5s", "10s", "30s", "1m"]))
         .tooltip(DashboardCursorSync.CROSSHAIR)
         .annotation(tagged("Faults", "fault", RED))
-        .annotation(tagged("Deploys", "deploy", "blue"))
     )
     for number, panel in enumerate(PANELS, start=1):
         # Numbered here, by their place: links and annotations point at a panel's number.

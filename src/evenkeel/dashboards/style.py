@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders import common, dashboard, prometheus, statetimeline, timeseries
 from grafana_foundation_sdk.models import common as common_models
+from grafana_foundation_sdk.models import dashboard as dashboard_models
 from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     DynamicConfigValue,
@@ -14,12 +15,15 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMap,
     ValueMappingResult,
 )
+from grafana_foundation_sdk.models.statetimeline import Options as TimelineOptions
 
 # The uid that the role `grafana` gives the datasource.
 DATASOURCE = DataSourceRef(type_val="prometheus", uid="prometheus")
 GREEN, ORANGE, RED, GREY = "green", "orange", "red", "#808080"
 # Told apart by people who see no red or green too.
 PALETTE = ("#56B4E9", "#E69F00", "#CC79A7", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#B3B3B3")
+# Percentiles from the lowest to the highest, and what is beside them.
+LATENCIES = ("#56B4E9", "#F0E442", "#D55E00", "#B3B3B3")
 
 
 def target(expr: str, legend: str, ref_id: str = "A") -> prometheus.Dataquery:
@@ -56,6 +60,11 @@ def states(names: dict[str, tuple[str, str]]) -> ValueMap:
     )
 
 
+def fixed(color: str) -> DynamicConfigValue:
+    """Return what gives a line this colour."""
+    return DynamicConfigValue(id_val="color", value={"mode": FieldColorModeId.FIXED, "fixedColor": color})
+
+
 def lines(title: str, unit: str, position: GridPos) -> timeseries.Panel:
     """Return a panel of lines, each in a colour that Grafana derives from its name."""
     return (
@@ -89,15 +98,25 @@ def backend_lines(title: str, unit: str, position: GridPos) -> timeseries.Panel:
     """
     panel = lines(title, unit, position)
     for number, color in enumerate(PALETTE, start=1):
-        value = {"mode": FieldColorModeId.FIXED, "fixedColor": color}
-        panel.override_by_regexp(f"/^(.*[^0-9])?0*{number}$/", [DynamicConfigValue(id_val="color", value=value)])
+        panel.override_by_regexp(f"/^(.*[^0-9])?0*{number}$/", [fixed(color)])
     return panel
+
+
+class _OnePage(statetimeline.Panel):
+    """A timeline with all its rows on one page: a pager would take the room of two."""
+
+    def build(self) -> dashboard_models.Panel:
+        """Return the panel; its builder takes no 0, which is Grafana's word for it."""
+        built = super().build()
+        if isinstance(built.options, TimelineOptions):
+            built.options.per_page = 0
+        return built
 
 
 def timeline(title: str, position: GridPos) -> statetimeline.Panel:
     """Return a panel of states over time, one row a series."""
     return (
-        statetimeline.Panel()
+        _OnePage()
         .title(title)
         .grid_pos(position)
         .datasource(DATASOURCE)
@@ -111,10 +130,11 @@ def timeline(title: str, position: GridPos) -> statetimeline.Panel:
 
 
 def _legend() -> common.VizLegendOptions:
+    # Below: beside the plot it would take half of a narrow panel.
     return (
         common.VizLegendOptions()
         .show_legend(True)
-        .display_mode(common_models.LegendDisplayMode.TABLE)
-        .placement(common_models.LegendPlacement.RIGHT)
+        .display_mode(common_models.LegendDisplayMode.LIST)
+        .placement(common_models.LegendPlacement.BOTTOM)
         .calcs(["lastNotNull"])
     )

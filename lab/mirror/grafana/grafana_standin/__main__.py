@@ -15,6 +15,8 @@ from grafana_standin import VERSION, StandinError, ini, provisioning, web
 from grafana_standin.dashboards import Dashboards
 from grafana_standin.store import Store
 
+_HOME = "/usr/share/grafana"
+
 
 def log(level: str, sentence: str) -> None:
     """Write a line to the journal, at once."""
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments.command == "cli":
             _reset(settings, arguments.password, arguments.password_from_stdin)
         else:
-            _serve(settings, arguments.pidfile)
+            _serve(settings, arguments.pidfile, Path(arguments.homepath or _HOME) / "data" / "plugins-bundled")
     except StandinError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
@@ -75,15 +77,15 @@ def _reset(settings: ini.Settings, password: str | None, from_stdin: bool) -> No
     print("Admin password changed successfully ✔")
 
 
-def _serve(settings: ini.Settings, pidfile: Path | None) -> None:
+def _serve(settings: ini.Settings, pidfile: Path | None, plugins: Path) -> None:
     log("info", f"starting a stand-in for Grafana, version {VERSION}: it is not Grafana and draws nothing")
     store = Store(settings.data, settings.admin_user, settings.admin_password)
     sources = provisioning.datasources(settings.provisioning)
-    store.keep_datasources(sources.found, sources.prune)
+    store.keep_datasources(sources.found, sources.prunable)
     known = store.datasources()
     dashboards = Dashboards(provisioning.providers(settings.provisioning), known, settings.min_refresh, log)
     dashboards.look()
-    handler = web.handler(web.Site(store, dashboards, settings.anonymous))
+    handler = web.handler(web.Site(store, dashboards, settings.anonymous, plugins))
     try:
         server = http.server.ThreadingHTTPServer((settings.address, settings.port), handler)
     except OSError as error:

@@ -40,10 +40,15 @@ _OWN_DATASOURCES = {"-- Grafana --", "-- Mixed --", "-- Dashboard --"}
 
 @dataclass(frozen=True)
 class Datasources:
-    """The datasources of all files: ``{uid: as the API shows it}``, and whether others are removed."""
+    """The datasources of all files.
+
+    Attributes:
+        found: ``{uid: as the API shows it}``.
+        prunable: the uids of those whose file says `prune`: they go once no file has them any more.
+    """
 
     found: dict[str, dict[str, Any]]
-    prune: bool
+    prunable: set[str]
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,13 @@ class Provider:
 def datasources(folder: Path) -> Datasources:
     """Read ``datasources/*.yml``; raises StandinError for what is unknown or missing."""
     found: dict[str, dict[str, Any]] = {}
-    prune = False
+    prunable: set[str] = set()
     for file, content in _documents(folder / "datasources", _DATASOURCE_FILE):
-        prune = prune or bool(content.get("prune"))
         for item in content.get("datasources") or []:
             _only(item, _DATASOURCE, f"{file}: a datasource")
             where = f"{file}: the datasource {item.get('name')}"
-            for key in ("name", "uid", "type", "url"):
-                if not isinstance(item.get(key), str) or not item[key]:
-                    raise StandinError(f"{where} has no {key}")
+            if missing := [key for key in ("name", "uid", "type", "url") if not isinstance(item.get(key) or None, str)]:
+                raise StandinError(f"{where} has no {missing[0]}")
             if item["type"] != "prometheus":
                 raise StandinError(f"{where} has the type {item['type']}; the stand-in knows prometheus only")
             if not _UID.fullmatch(item["uid"]) or item["uid"] in found:
@@ -80,7 +83,11 @@ def datasources(folder: Path) -> Datasources:
             except ValueError as error:
                 raise StandinError(f"{where}, timeInterval: {error}") from None
             found[item["uid"]] = _shown(item, data, len(found) + 1)
-    return Datasources(found, prune)
+            if content.get("prune"):
+                prunable.add(item["uid"])
+    if sum(item["isDefault"] for item in found.values()) > 1:
+        raise StandinError("Only one datasource per organization can be marked as default")
+    return Datasources(found, prunable)
 
 
 def providers(folder: Path) -> list[Provider]:

@@ -7,7 +7,7 @@ import hmac
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from grafana_standin import StandinError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS user (id INTEGER PRIMARY KEY, login TEXT UNIQUE, salt BLOB, password BLOB);
-CREATE TABLE IF NOT EXISTS datasource (uid TEXT PRIMARY KEY, shown TEXT);
+CREATE TABLE IF NOT EXISTS datasource (uid TEXT PRIMARY KEY, shown TEXT, prunable INTEGER);
 CREATE TABLE IF NOT EXISTS annotation (
   id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER, time_end INTEGER, tags TEXT, text TEXT,
   dashboard TEXT, panel INTEGER
@@ -58,13 +58,17 @@ class Store:
             row = database.execute("SELECT salt, password FROM user WHERE login = ?", (login,)).fetchone()
         return row is not None and hmac.compare_digest(_hash(password, row[0]), row[1])
 
-    def keep_datasources(self, found: Mapping[str, object], prune: bool) -> None:
-        """Write the provisioned datasources; ``prune`` removes those of former files."""
+    def keep_datasources(self, found: Mapping[str, object], prunable: Collection[str]) -> None:
+        """Write the provisioned datasources.
+
+        As with Grafana, of those that no file has any more only such go as were ``prunable`` when they came: whatever
+        somebody made by hand, or by a file without `prune`, stays.
+        """
         with self._open() as database:
-            if prune:
-                database.execute("DELETE FROM datasource")
+            database.execute("DELETE FROM datasource WHERE prunable")
             for uid, shown in found.items():
-                database.execute("INSERT OR REPLACE INTO datasource VALUES (?, ?)", (uid, json.dumps(shown)))
+                row = (uid, json.dumps(shown), uid in prunable)
+                database.execute("INSERT OR REPLACE INTO datasource VALUES (?, ?, ?)", row)
 
     def datasources(self) -> dict[str, dict[str, Any]]:
         """Return the datasources by uid, as the API shows them."""

@@ -15,6 +15,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from grafana_standin import VERSION
@@ -67,9 +68,16 @@ class Answer:
 class Site:
     """The answers by method and path."""
 
-    def __init__(self, store: Store, dashboards: Dashboards, anonymous: bool) -> None:
-        """Keep what the answers are made from; ``anonymous`` lets everyone read."""
-        self._store, self._dashboards, self._anonymous = store, dashboards, anonymous
+    def __init__(self, store: Store, dashboards: Dashboards, anonymous: bool, plugins: Path | None = None) -> None:
+        """Keep what the answers are made from.
+
+        Args:
+            store: the database.
+            dashboards: the dashboards.
+            anonymous: whether everyone may read.
+            plugins: the folder that has a folder for each datasource's type; without it all are there.
+        """
+        self._store, self._dashboards, self._anonymous, self._plugins = store, dashboards, anonymous, plugins
         self._sessions: set[str] = set()
         self._open: list[tuple[str, str, Callable[[Question], Answer]]] = [
             ("GET", r"/(?:login)?", self._page),
@@ -138,6 +146,9 @@ class Site:
         found = self._store.datasources().get(question.arguments[0])
         if not found:
             return Answer(404, {"message": "Data source not found"})
+        # Some packages of Grafana came without one; the datasource itself answers all the same.
+        if self._plugins and not (self._plugins / found["type"] / "plugin.json").exists():
+            return Answer(404, {"message": "Plugin not registered", "messageId": "plugin.notRegistered"})
         problem = ask(found["url"])
         if problem:
             return Answer(400, {"status": "ERROR", "message": problem})
@@ -202,9 +213,9 @@ class Site:
 def ask(url: str) -> str:
     """Ask a Prometheus for 1+1 and return what is wrong, or nothing."""
     try:
-        with urllib.request.urlopen(
-            f"{url.rstrip('/')}/api/v1/query?query=1%2B1", timeout=_DATASOURCE_SECONDS
-        ) as answer:
+        # Not through a proxy of the environment.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(f"{url.rstrip('/')}/api/v1/query?query=1%2B1", timeout=_DATASOURCE_SECONDS) as answer:
             if json.load(answer).get("status") == "success":
                 return ""
     except (OSError, ValueError) as error:
