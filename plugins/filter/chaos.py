@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-# Seconds that a task may take to reach its host.
-_ROUND_TRIP = 10
-
 
 def chaos_problem(
     fault: object,
@@ -21,17 +18,29 @@ def chaos_problem(
     Args:
         fault: a name of the catalogue.
         target: a host's name; empty where one is to be chosen.
-        faults: the catalogue, by name; ``strikes`` is ``backend`` or ``balancer``.
+        faults: the catalogue, by name; ``strikes`` is ``backend``, ``balancer`` or ``any``.
         backends: endpoints, as the filter topology_endpoints returns them.
         balancers: likewise.
     """
     if fault not in faults:
         return f"There is no fault `{fault}`: set chaos_fault to one of {', '.join(faults)}."
     kind = faults[str(fault)]["strikes"]
-    names = [str(host["name"]) for host in (backends if kind == "backend" else balancers)]
+    hosts = [*(backends if kind != "balancer" else []), *(balancers if kind != "backend" else [])]
+    names = [str(host["name"]) for host in hosts]
     if target and target not in names:
-        return f"`{target}` is no {kind} of this inventory: {fault} strikes one of {', '.join(names)} (chaos_target)."
+        word = "backend or balancer" if kind == "any" else kind
+        return f"`{target}` is no {word} of this inventory: {fault} strikes one of {', '.join(names)} (chaos_target)."
     return ""
+
+
+def chaos_packets(peers: Iterable[str], match: str = "") -> list[dict[str, str]]:
+    """Return what matches the packets from and to each of the addresses ``peers``, as iptables writes it.
+
+    Args:
+        peers: addresses.
+        match: more of a rule, for both directions.
+    """
+    return [{"in": f"-s {peer} {match}".strip(), "out": f"-d {peer} {match}".strip()} for peer in peers]
 
 
 def chaos_sentence(result: Mapping[str, Any]) -> str:
@@ -40,20 +49,43 @@ def chaos_sentence(result: Mapping[str, Any]) -> str:
     return lines[-1].removeprefix("chaos: ") if lines else str(result.get("msg", "It said nothing."))
 
 
-def chaos_times(result: Mapping[str, Any], asked: object, now: object) -> list[float]:
-    """Return when a task on a host began and ended, in seconds since the epoch, by the times that it printed.
-
-    A host's clock may be wrong: it began at ``asked``, when the task was sent, or at most ten seconds later, and ended
-    before ``now``. What printed no time gets ``now``.
-    """
-    earliest, latest = float(str(asked)), float(str(now))
+def _host_times(result: Mapping[str, Any]) -> list[float]:
     found: list[float] = []
     for line in result.get("stdout_lines") or []:
         try:
-            found.append(min(max(float(line), earliest), latest if found else min(latest, earliest + _ROUND_TRIP)))
+            found.append(float(line))
         except ValueError:
             continue
-    return [found[0], found[-1]] if found else [latest, latest]
+    return found
+
+
+def chaos_times(result: Mapping[str, Any], asked: object, now: object) -> list[float]:
+    """Return when a task on a host began and ended, in seconds since the epoch, by the times that it printed.
+
+    A host's clock may be wrong. Nothing was before ``asked``, when the task was sent, or after ``now``: two times that
+    say so are moved so that it ended ``now``, a single one to the nearer of both. What printed no time, or ended before
+    it began, gets ``now``.
+    """
+    earliest, latest = float(str(asked)), float(str(now))
+    found = _host_times(result)
+    if not found or found[-1] < found[0]:
+        return [latest, latest]
+    began, ended = found[0], found[-1]
+    if earliest <= began and ended <= latest:
+        return [began, ended]
+    if len(found) == 1:
+        return [min(max(began, earliest), latest)] * 2
+    return [max(latest - (ended - began), earliest), latest]
+
+
+def chaos_clock(result: Mapping[str, Any], asked: object, now: object) -> str:
+    """Return a sentence where the times that a task printed were not taken as they are; empty where they were."""
+    found = _host_times(result)
+    if not found or [found[0], found[-1]] == chaos_times(result, asked, now):
+        return ""
+    off = float(str(now)) - found[-1]
+    word = f"{abs(off):.1f} s {'behind' if off > 0 else 'ahead'}"
+    return f"The host's clock is {word}: this is by the clock of the machine that runs Ansible."
 
 
 class FilterModule:
@@ -62,6 +94,8 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "chaos_clock": chaos_clock,
+            "chaos_packets": chaos_packets,
             "chaos_problem": chaos_problem,
             "chaos_sentence": chaos_sentence,
             "chaos_times": chaos_times,

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = time.time()
     start = end - arguments.seconds
     try:
-        wanted = panels(json.loads(DASHBOARD.read_text()), TITLES)
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES)
         graphs = {panel.title: query_range(arguments.prometheus, panel.queries[0][0], start, end) for panel in wanted}
         empty = [title for title, series in graphs.items() if not series]
         if empty:

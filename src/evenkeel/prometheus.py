@@ -9,6 +9,8 @@ from pathlib import Path
 
 import requests
 
+from evenkeel.web import session
+
 DASHBOARD = Path(__file__).resolve().parents[2] / "files" / "dashboards" / "site.json"
 TITLES = ("CPU per backend", "RPS per backend", "Total RPS")
 # What Grafana makes of $__rate_interval for a datasource scraped once a second: four scrapes and the step.
@@ -67,11 +69,14 @@ def query_range(
     """
     parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
     try:
-        answer = requests.get(f"{prometheus}/api/v1/query_range", params=parameters, timeout=timeout)
+        answer = session().get(f"{prometheus}/api/v1/query_range", params=parameters, timeout=timeout)
         body = answer.json()
     except (requests.RequestException, ValueError) as error:
-        raise GraphError(f"Prometheus at {prometheus} gives no answer ({error}): is the lab up (make lab)?") from None
-    if body.get("status") != "success":
+        why = "no connection" if isinstance(error, requests.ConnectionError) else str(error).rstrip(".")
+        raise GraphError(f"Prometheus at {prometheus} gives no answer to a query: {why}.") from None
+    if not isinstance(body, dict) or "status" not in body:
+        raise GraphError(f"What answers at {prometheus} (status {answer.status_code}) is no Prometheus.")
+    if body["status"] != "success":
         raise GraphError(f"Prometheus refuses the query {expression!r}: {body.get('error')}.")
     series: Series = {}
     for result in body["data"]["result"]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from chaos import chaos_problem, chaos_sentence, chaos_times
+from chaos import chaos_clock, chaos_packets, chaos_problem, chaos_sentence, chaos_times
 
-FAULTS = {"reboot": {"strikes": "backend"}, "kill_balancer": {"strikes": "balancer"}}
+FAULTS = {
+    "reboot": {"strikes": "backend"},
+    "kill_balancer": {"strikes": "balancer"},
+    "stall": {"strikes": "any"},
+}
 BACKENDS = [{"name": "one"}, {"name": "two"}]
 BALANCERS = [{"name": "lb"}]
 
@@ -17,7 +21,11 @@ BALANCERS = [{"name": "lb"}]
         ("reboot", "", ""),
         ("reboot", "two", ""),
         ("kill_balancer", "lb", ""),
-        ("flood", "one", "There is no fault `flood`: set chaos_fault to one of reboot, kill_balancer."),
+        ("flood", "one", "There is no fault `flood`: set chaos_fault to one of reboot, kill_balancer, stall."),
+        ("stall", "", ""),
+        ("stall", "two", ""),
+        ("stall", "lb", ""),
+        ("stall", "six", "`six` is no backend or balancer of this inventory: stall strikes one of one, two, lb"),
         ("reboot", "six", "`six` is no backend of this inventory: reboot strikes one of one, two (chaos_target)."),
         ("kill_balancer", "one", "`one` is no balancer of this inventory: kill_balancer strikes one of lb"),
     ],
@@ -33,9 +41,33 @@ def test_sentence_is_what_the_command_said() -> None:
     assert chaos_sentence({"stderr": "", "msg": "no such file"}) == "no such file"
 
 
-def test_times_are_the_hosts_own_within_what_is_possible() -> None:
-    assert chaos_times({"stdout_lines": ["11.5", "done", "12.25"]}, "10", 20.0) == [11.5, 12.25]
-    # Clocks that are wrong.
-    assert chaos_times({"stdout_lines": ["3", "4"]}, 10, 20) == [10, 10]
-    assert chaos_times({"stdout_lines": ["12", "99"]}, 10, 20) == [12, 20]
+def test_times_are_the_hosts_own_where_they_are_possible() -> None:
+    # A strike that took long before it took hold.
+    assert chaos_times({"stdout_lines": ["31.5", "done", "32.25"]}, "10", 40.0) == [31.5, 32.25]
+    assert chaos_clock({"stdout_lines": ["31.5", "done", "32.25"]}, "10", 40.0) == ""
     assert chaos_times({"skipped": True}, 10, 20) == [20, 20]
+    assert chaos_clock({"skipped": True}, 10, 20) == ""
+
+
+@pytest.mark.parametrize(
+    ("printed", "wanted", "word"),
+    [
+        (["3", "4"], [19, 20], "16.0 s behind"),
+        (["97", "99"], [18, 20], "79.0 s ahead"),
+        # It was set while the task ran.
+        (["12", "99"], [10, 20], "79.0 s ahead"),
+        (["15", "12"], [20, 20], "8.0 s behind"),
+        (["3"], [10, 10], "17.0 s behind"),
+        (["99"], [20, 20], "79.0 s ahead"),
+    ],
+)
+def test_clock_that_is_wrong_makes_no_time_below_zero(printed: list[str], wanted: list[float], word: str) -> None:
+    assert chaos_times({"stdout_lines": printed}, 10, 20) == wanted
+    assert chaos_clock({"stdout_lines": printed}, 10, 20) == (
+        f"The host's clock is {word}: this is by the clock of the machine that runs Ansible."
+    )
+
+
+def test_packets_are_matched_both_ways() -> None:
+    assert chaos_packets(["10.0.0.1"]) == [{"in": "-s 10.0.0.1", "out": "-d 10.0.0.1"}]
+    assert chaos_packets(["10.0.0.1"], "-m x")[0]["out"] == "-d 10.0.0.1 -m x"

@@ -139,6 +139,83 @@ def test_every_balancer_must_notice(tmp_path: Path) -> None:
     assert deviated(found) == {"detect"}
 
 
+def test_time_to_detect_does_not_count_the_striking(tmp_path: Path) -> None:
+    # The commands took nine seconds until packets vanished, and the target answered until then.
+    made = Made(out=(10.3, 22.0))
+    made.marks |= {"injected": 9.05, "undone": 20.0}
+    made.plan |= {"fault": "blackhole"}
+    silent = lambda record: (  # noqa: E731
+        record._replace(backend="backend-2") if 9 <= record.at < 22 and record.backend == BACKENDS[0] else record
+    )
+
+    def sampled(at: float) -> dict[str, Any]:
+        # Of the fixture, one that was down at once.
+        return {
+            **made.sample(at),
+            "servers": {name: {**row, "chkdown": 0} for name, row in made.sample(at)["servers"].items()},
+        }
+
+    found = judge(made.write(tmp_path, silent, sampled), 0)
+    assert found["figures"]["held"] == pytest.approx(9.0, abs=0.2)
+    assert found["objectives"]["detect"]["value"] == pytest.approx(2.2, abs=0.2)
+    assert "from its last answer while it was struck, at +" in found["objectives"]["detect"]["detail"]
+    # Where it is drawn and annotated, it is a time of the run.
+    assert found["times"]["detected"] == pytest.approx(11.21)
+
+
+def test_clock_that_was_set_back_is_no_negative_time(tmp_path: Path) -> None:
+    reason = "The clock of the machine that ran this was set back meanwhile: its times say nothing."
+    for number, marks in enumerate(({"undone": -2.0}, {"end": 40.0})):
+        made = Made()
+        made.marks |= marks
+        found = judge(made.write(tmp_path / str(number)), 3)
+        assert (found["verdict"], found["reasons"]) == ("incomplete", [reason])
+
+
+def test_what_nobody_watched_is_not_held(tmp_path: Path) -> None:
+    # It passes by itself: no mark says until when it had to be watched.
+    made = Made(out=None, watched=(-20, 3))
+    made.plan |= {"fault": "kill_app"}
+    del made.marks["undone"]
+    found = judge(made.write(tmp_path / "short"), 3)
+    assert found["reasons"] == ["The watcher ended before the load: it saw balancer last at +2.2 s."]
+    made = Made()
+    made.plan["hosts"]["balancers"].append("other")
+    found = judge(made.write(tmp_path / "other"), 3)
+    assert found["reasons"] == ["other was never seen: there are no samples of its statistics."]
+
+
+def test_what_was_never_sent_has_not_held(tmp_path: Path) -> None:
+    found = judge(Made().write(tmp_path, lambda record: record._replace(method="GET")), 0)
+    assert found["objectives"]["failed_get"]["status"] == "held"
+    assert found["objectives"]["failed_post"] | {"title": ""} == {
+        "key": "failed_post", "title": "", "goal": "≤ 0", "figure": "-", "value": None, "status": "not judged",
+        "detail": "none was sent",
+    }  # fmt: skip
+
+
+def test_balancer_that_lost_a_server_has_not_recovered(tmp_path: Path) -> None:
+    made = Made(out=None)
+    made.plan |= {"fault": "reload_balancer", "target": "balancer"}
+
+    def sampled(at: float) -> dict[str, Any]:
+        content = made.sample(at)
+        if at > 0:
+            del content["servers"]["backend-3"]
+        return content
+
+    assert "recover" in deviated(judge(made.write(tmp_path, sampled=sampled), 1))
+
+
+def test_backend_that_prometheus_knows_nothing_of_is_named(tmp_path: Path) -> None:
+    folder = Made().write(tmp_path)
+    content = json.loads((folder / "prometheus.json").read_text())
+    del content["graphs"]["CPU per backend"]["backend-2"]
+    (folder / "prometheus.json").write_text(json.dumps(content))
+    judge(folder, 0)
+    assert "Prometheus had none of backend-2." in (folder / "report.html").read_text()
+
+
 def test_requests_that_take_long_by_right_are_no_dip(tmp_path: Path) -> None:
     def slow(record: Record) -> Record:
         # Those of every other ten seconds sleep for a second.

@@ -8,7 +8,14 @@ import pytest
 
 from evenkeel.chaos import plan
 from evenkeel.chaos.haproxy import Sample
-from evenkeel.chaos.steady import capacity_problem, load_problem, states_problem
+from evenkeel.chaos.steady import (
+    alerts_problem,
+    capacity_problem,
+    firing,
+    load_problem,
+    states_problem,
+    watched_problem,
+)
 from evenkeel.load.failures import RESET
 from evenkeel.load.records import Record, Run
 from evenkeel.load.settings import Settings, parse_mix
@@ -61,6 +68,34 @@ def test_backends_left_must_carry_the_load() -> None:
     assert capacity_problem([sample(10)], planned()) == ""
     assert capacity_problem([sample(10), sample(11)], planned()).startswith("The site works on 33 requests at once")
     assert capacity_problem([sample(11)], planned("kill_balancer", "lb")) == ""
+
+
+def test_every_balancer_is_seen_and_when_last_asked_answers() -> None:
+    good = Sample(0, 0, "lb", "", servers(), {})
+    assert watched_problem([good], planned(), 1) == ""
+    assert watched_problem([], planned(), 1) == "Nobody watches lb: there are no samples of its statistics."
+    gone = good._replace(error="no connection", servers={})
+    assert watched_problem([good, gone], planned(), 1) == "lb gives no statistics: no connection."
+    down = good._replace(servers=servers(two="DOWN"))
+    assert watched_problem([good, down], planned(), 1).startswith("two is DOWN at lb")
+
+
+def rule(name: str, health: str, *states: str) -> dict[str, Any]:
+    alerts = [
+        {"labels": {"alertname": name, "instance": f"backend-{n}"}, "state": state} for n, state in enumerate(states)
+    ]
+    return {"name": name, "health": health, "alerts": alerts}
+
+
+def test_alerts_that_nobody_evaluates_do_not_say_that_all_is_well() -> None:
+    assert alerts_problem([]).startswith("it has no alerting rules")
+    assert alerts_problem([{"rules": []}]).startswith("it has no alerting rules")
+    assert alerts_problem([{"rules": [rule("A", "ok"), rule("B", "err"), rule("C", "unknown")]}]) == (
+        "it does not evaluate B, C (yet)"
+    )
+    good = [{"rules": [rule("A", "ok", "pending", "firing")]}, {"rules": [rule("B", "ok")]}]
+    assert alerts_problem(good) == ""
+    assert firing(good) == ["A of backend-1"]
 
 
 def run(*, late: float = 0.001, failures: int = 0, share: float = 1.0) -> Run:

@@ -6,6 +6,7 @@ Exit codes: 0 done (report: the hypothesis held), 1 it deviated, 2 bad input, 3 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
@@ -117,6 +118,10 @@ def _attend(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that can't show a sign must not cost the verdict.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         return _command(sys.argv[1:] if argv is None else argv)
     except ChaosError as error:

@@ -10,6 +10,7 @@ import requests
 
 from evenkeel.chaos import folder as files
 from evenkeel.chaos.errors import ChaosError
+from evenkeel.web import session
 
 # The dashboard shows what carries it.
 TAG = "fault"
@@ -40,7 +41,7 @@ def annotate(folder: Path, url: str, password: str) -> int:
     wanted = describe(files.read_object(folder / files.JOURNAL))
     try:
         for each in wanted:
-            answer = requests.post(
+            answer = session().post(
                 f"{url.rstrip('/')}/api/annotations", json=each, auth=("admin", password), timeout=_TIMEOUT
             )
             if answer.status_code != requests.codes.ok:

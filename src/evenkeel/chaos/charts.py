@@ -34,8 +34,8 @@ def moments(result: Result) -> list[tuple[float, str, str]]:
     figures = result.figures
     back = None if figures.recover is None else figures.recover + figures.recover_base
     found = [(0.0, "fault", RED)]
-    if figures.detect is not None and result.evidence.plan.takes_out:
-        found.append((figures.detect, "detected", AMBER))
+    if figures.rotation.out is not None and result.evidence.plan.takes_out:
+        found.append((figures.rotation.out, "detected", AMBER))
     undone = result.evidence.at("undone")
     if undone is not None and result.evidence.plan.recover_from == "undone":
         found.append((undone, "undone", "#6f7f8c"))
@@ -91,9 +91,10 @@ def time_graphs(result: Result) -> list[Graph]:
     names = set(result.evidence.plan.backends)
     cpu = {name: points for name, points in cpu.items() if points and name in names}
     why = result.evidence.prometheus["error"] or "Prometheus had none for this time."
+    none = f" Prometheus had none of {', '.join(sorted(names - set(cpu)))}." if names - set(cpu) else ""
     return [
         Graph("cpu", "CPU per backend", "percent", _lines(result, cpu), "" if cpu else f"No CPU figures. {why}",
-              "As each backend's monitor pushed it to Prometheus; a gap is a backend that pushed nothing."),
+              f"As each backend's monitor pushed it to Prometheus; a gap is a backend that pushed nothing.{none}"),
         Graph("rps-backends", "RPS per backend", "answers / s", _lines(result, backends), "",
               "Successful answers in each second, as the client counted them by X-Backend."),
         Graph("rps-total", "Total RPS", "answers / s", _total(result), "",

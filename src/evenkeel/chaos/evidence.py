@@ -17,6 +17,11 @@ from evenkeel.load.errors import LoadError
 from evenkeel.load.honesty import Schedule, judge
 from evenkeel.load.records import Record, read
 
+# Seconds without a sample at the end, from which on nobody knows what was back for good.
+_UNWATCHED = 5.0
+# Seconds by which the playbook's clock and the generator's may disagree: a busy machine writes its marks late.
+_CLOCK = 1.0
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -116,9 +121,24 @@ def _missing(evidence: Evidence, *, ended: bool) -> list[str]:
     undone = evidence.at("undone") or 0
     if evidence.stop < undone:
         found.append("The load ended before the fault was undone.")
-    answered = [sample for sample in evidence.samples if not sample.error]
-    if not answered:
+    if all(sample.error for sample in evidence.samples):
         found.append("No balancer was ever seen: there are no samples of its statistics.")
     elif over is not None and max(sample.seen for sample in evidence.samples) < undone:
         found.append("The watcher ended before the fault was undone.")
+    else:
+        found += [sentence for name in evidence.plan.balancers if (sentence := _unwatched(evidence, name))]
+    # No time is below zero but by a clock that was set.
+    if undone < 0 or (over is not None and over < evidence.stop - _CLOCK):
+        found.append("The clock of the machine that ran this was set back meanwhile: its times say nothing.")
     return found
+
+
+def _unwatched(evidence: Evidence, balancer: str) -> str:
+    """Return why what is said of a balancer was not seen as a whole; empty where it was."""
+    samples = [sample for sample in evidence.samples if sample.balancer == balancer]
+    if all(sample.error for sample in samples):
+        return f"{balancer} was never seen: there are no samples of its statistics."
+    last = max(sample.seen for sample in samples)
+    if last < evidence.stop - _UNWATCHED:
+        return f"The watcher ended before the load: it saw {balancer} last at {last:+.1f} s."
+    return ""

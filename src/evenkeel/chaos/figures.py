@@ -63,7 +63,8 @@ class Figures:
         floor_anywhere: the same of the worst second wherever it begins.
         latency: by phase, of all requests.
         until: when the fault was over: undone, and the target back.
-        detect: seconds from the fault until it was out.
+        held: when the fault took hold, no sooner than the target's last answer while it was struck.
+        detect: seconds from then until the target was out.
         recover: seconds from ``recover_base`` until it was in and had answered.
         answered: when the target's first answer came after that.
     """
@@ -77,6 +78,7 @@ class Figures:
     floor_anywhere: tuple[float, float] | None
     latency: Mapping[str, Latency]
     until: float
+    held: float
     detect: float | None
     recover: float | None
     recover_base: float
@@ -120,6 +122,18 @@ def _shares(records: Sequence[Record], start: float | None, end: float | None) -
     return Shares(start, end, dict(sorted(counts.items())))
 
 
+def _held(evidence: Evidence) -> float:
+    """Return when the fault took hold: no sooner than the last answer that the target gave while it was struck.
+
+    A host that reboots is out though it answers, until its end.
+    """
+    injected = evidence.at("injected") or 0.0
+    if not evidence.plan.takes_out or evidence.plan.recover_from != "undone":
+        return 0.0
+    answers = (each.done for each in evidence.records if not each.failure and each.backend == evidence.plan.target)
+    return max((done for done in answers if 0 < done <= injected), default=0.0)
+
+
 def _recovery(evidence: Evidence, rotation: Rotation, base: float) -> tuple[float | None, float | None]:
     """Return (when the target was back, when it first answered); None where it was or did not."""
     plan = evidence.plan
@@ -150,6 +164,7 @@ def figure(evidence: Evidence) -> Figures:
     posts = [each for each in analysis.failed(records) if each.method == "POST"]
     aside = sum(-IN_FLIGHT <= each.at + each.late <= injected + IN_FLIGHT for each in posts)
     out = rotation.out if plan.takes_out else None
+    held = _held(evidence)
     return Figures(
         sent=dict(sorted(Counter(each.method for each in records).items())),
         failures=analysis.failures_by_method(records),
@@ -160,7 +175,9 @@ def figure(evidence: Evidence) -> Figures:
         floor_anywhere=worst_second(due, ok, start, end, 0.05),
         latency={name: analysis.latency(each) for name, each in phases(records, start, until).items()},
         until=until,
-        detect=rotation.out,
+        held=held,
+        # A balancer may have it out while requests in flight are still answered.
+        detect=None if rotation.out is None else max(rotation.out - held, 0.0),
         recover=None if back is None else back - base,
         recover_base=base,
         answered=answered,

@@ -59,7 +59,7 @@ def journal(result: Result) -> dict[str, Any]:
         "times": {
             "load_start": evidence.start,
             "load_stop": evidence.stop,
-            "detected": figures.detect,
+            "detected": figures.rotation.out,
             "recovered": None if figures.recover is None else figures.recover + figures.recover_base,
         },
         "run": dict(evidence.plan.given),

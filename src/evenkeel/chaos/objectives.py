@@ -40,6 +40,12 @@ def percent(share: float) -> str:
     return f"{math.floor(share * 1000 + 1e-9) / 10:.1f} %"
 
 
+def _count(key: str, title: str, failed: int, sent: int, limit: float, detail: str = "") -> Objective:
+    if not sent:
+        return Objective(key, title, f"≤ {limit:g}", "-", None, UNJUDGED, "none was sent")
+    return _most(key, title, failed, limit, f"{failed} of {sent}", f"≤ {limit:g}", detail)
+
+
 def _most(key: str, title: str, value: float | None, limit: float, text: str, goal: str, detail: str = "") -> Objective:
     status = HELD if value is not None and value <= limit else DEVIATED
     return Objective(key, title, goal, text, value, status, detail)
@@ -70,6 +76,8 @@ def _rotation(evidence: Evidence, figures: Figures) -> list[Objective]:
     if plan.takes_out:
         last_in = figures.rotation.last_in
         seen = f"asked once a second; last seen in at {last_in:+.2f} s" if last_in is not None else ""
+        seen += f"; from its last answer while it was struck, at {figures.held:+.2f} s" if figures.held else ""
+        seen = seen.removeprefix("; ")
         detect = _most(
             "detect",
             "Time to detect",
@@ -110,14 +118,13 @@ def objectives(evidence: Evidence, figures: Figures) -> list[Objective]:
         floor_detail += f"; wherever a second may begin: {percent(anywhere[0])} at {anywhere[1]:+.2f} s"
     p99 = figures.latency["during"].p99
     found = [
-        _most("failed_get", "Failed GET", failed, slo.failed_get, f"{failed} of {gets}", f"≤ {slo.failed_get:g}"),
-        _most(
+        _count("failed_get", "Failed GET", failed, gets, slo.failed_get),
+        _count(
             "failed_post",
             "Failed POST",
             figures.failed_post_counted,
+            posts,
             slo.failed_post,
-            f"{figures.failed_post_counted} of {posts}",
-            f"≤ {slo.failed_post:g}",
             f"and {figures.failed_post_aside} in flight when the fault struck, which nobody can save",
         ),
         _most(

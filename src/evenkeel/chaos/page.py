@@ -30,7 +30,7 @@ def render(name: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters["seconds"] = seconds
-    style = Markup((folder / "style.css").read_text())  # our own file
+    style = Markup((folder / "style.css").read_text(encoding="utf-8"))  # our own file
     return environment.get_template(name).render(style=style, words=WORDS, **values)
 
 

@@ -15,6 +15,7 @@ from evenkeel.chaos.slo import Slo
 # Faults that leave the target in rotation, or may, and those that pass without anything being undone.
 _STAYS_IN = {
     *("kill_app", "restart_engine", "latency", "loss", "cpu", "fill_disk", "reload_balancer", "kill_balancer", "none"),
+    *("stall", "stall_all"),
 }
 _PASSES = {"reboot", "kill_app", "restart_engine", "reload_balancer", "kill_balancer"}
 

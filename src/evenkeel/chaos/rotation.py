@@ -70,7 +70,7 @@ def site_states(samples: Iterable[Sample], servers: Sequence[str]) -> list[State
             sample.seen,
             None
             if sample.error
-            else all(is_up(sample.servers[name]["status"]) for name in servers if name in sample.servers),
+            else all(name in sample.servers and is_up(sample.servers[name]["status"]) for name in servers),
             sample.error or "answers",
         )
         for sample in samples

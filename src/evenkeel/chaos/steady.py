@@ -20,6 +20,7 @@ from evenkeel.load import analysis
 from evenkeel.load.errors import LoadError
 from evenkeel.load.honesty import judge
 from evenkeel.load.records import Run, read
+from evenkeel.web import session
 
 _TIMEOUT = 5.0
 _POLL_SECONDS = 0.5
@@ -70,9 +71,23 @@ def capacity_problem(samples: Sequence[Sample], what: Plan) -> str:
     return ""
 
 
-def latest(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the last answer of each balancer."""
-    return list({sample.balancer: sample for sample in samples if not sample.error}.values())
+def watched_problem(samples: Sequence[Sample], what: Plan, most: int) -> str:
+    """Return why the balancers, as last seen by the watcher, are not steady; empty where they are.
+
+    Args:
+        samples: of all balancers, in order; one that gave no answer when last asked is not steady.
+        what: the run.
+        most: how many backends may be out at once.
+    """
+    last = {sample.balancer: sample for sample in samples}
+    for balancer in what.balancers:
+        if balancer not in last:
+            return f"Nobody watches {balancer}: there are no samples of its statistics."
+        if last[balancer].error:
+            return f"{balancer} gives no statistics: {last[balancer].error}."
+        if problem := states_problem(balancer, last[balancer].servers, what, most):
+            return problem
+    return ""
 
 
 def load_problem(run: Run, floor: float) -> str:
@@ -104,16 +119,9 @@ def load_problem(run: Run, floor: float) -> str:
     return ""
 
 
-def _session() -> requests.Session:
-    """Return a session that asks the hosts themselves, as load and watcher do, whatever proxy the environment names."""
-    session = requests.Session()
-    session.trust_env = False
-    return session
-
-
 def _statistics(balancer: str, url: str) -> dict[str, Row]:
     try:
-        answer = _session().get(f"{url}/stats;csv", timeout=_TIMEOUT)
+        answer = session().get(f"{url}/stats;csv", timeout=_TIMEOUT)
         answer.raise_for_status()
         servers, _ = haproxy.parse(answer.text)
     except (requests.RequestException, ValueError) as error:
@@ -121,26 +129,53 @@ def _statistics(balancer: str, url: str) -> dict[str, Row]:
     return servers
 
 
-def _alerts(url: str) -> list[str]:
-    try:
-        answer = (
-            _session()
-            .get(f"{url}/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}, timeout=_TIMEOUT)
-            .json()
-        )
-        found = [each["metric"] for each in answer["data"]["result"]]
-    except (requests.RequestException, KeyError, TypeError, ValueError) as error:
-        raise ChaosError(
-            f"Prometheus at {url} does not say whether an alert fires: {_short(error)}. To go without: "
-            "-e chaos_prometheus_url=''."
-        ) from None
+def alerts_problem(groups: Sequence[Mapping[str, Any]]) -> str:
+    """Return why the alerts do not say that the site is well; empty where they do.
+
+    Args:
+        groups: Prometheus' groups of alerting rules, as its API lists them. Where there are none, nothing can fire, and
+            where one is not evaluated, it can't.
+    """
+    rules = [rule for group in groups for rule in group["rules"]]
+    if not rules:
+        return "it has no alerting rules, so that none of them fires says nothing: run site.yml"
+    blind = [rule["name"] for rule in rules if rule["health"] != "ok"]
+    if blind:
+        return f"it does not evaluate {', '.join(sorted(set(blind)))} (yet)"
+    return ""
+
+
+def firing(groups: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the alerts that fire, each with whom it is about."""
+    alerts = [alert for group in groups for rule in group["rules"] for alert in rule["alerts"]]
+    labels = [alert["labels"] for alert in alerts if alert["state"] == "firing"]
     return sorted(
-        {f"{each['alertname']} of {each.get('server') or each.get('instance') or 'the site'}" for each in found}
+        {f"{each['alertname']} of {each.get('server') or each.get('instance') or 'the site'}" for each in labels}
     )
 
 
+def ask_alerts(url: str) -> list[str]:
+    """Return the alerts that fire, as the Prometheus at ``url`` says; raises ChaosError where it can't say."""
+    try:
+        answer = session().get(f"{url}/api/v1/rules", params={"type": "alert"}, timeout=_TIMEOUT).json()
+        groups = answer["data"]["groups"]
+        problem, found = alerts_problem(groups), firing(groups)
+    except (requests.RequestException, KeyError, TypeError, ValueError) as error:
+        problem, found = _short(error), []
+    if problem:
+        raise ChaosError(
+            f"Prometheus at {url} does not say whether an alert fires: {problem}. To go without: "
+            "-e chaos_prometheus_url=''."
+        )
+    return found
+
+
 def _short(error: Exception) -> str:
-    return "no connection" if isinstance(error, requests.ConnectionError) else str(error).rstrip(".")
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
+    if isinstance(error, KeyError | TypeError):
+        return "its answer is not that of a Prometheus"
+    return str(error).rstrip(".")
 
 
 def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
@@ -152,12 +187,15 @@ def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
     """
     what = plan.parse(values)
     try:
-        for balancer, url in values["haproxy"].items():
+        for balancer in what.balancers:
+            url = values["haproxy"].get(balancer)
+            if not url:
+                return f"Nobody knows where {balancer} gives its statistics (chaos_statistics), so nobody can ask it."
             problem = states_problem(balancer, _statistics(balancer, url), what, int(values["max_unavailable"]))
             if problem:
                 return problem
-        if alerts and values["prometheus"] and (firing := _alerts(values["prometheus"])):
-            return f"An alert is firing ({', '.join(firing)}): mend that first."
+        if alerts and values["prometheus"] and (found := ask_alerts(values["prometheus"])):
+            return f"An alert is firing ({', '.join(found)}): mend that first."
     except ChaosError as error:
         return str(error)
     return ""
@@ -180,10 +218,9 @@ def check_load(folder: Path) -> None:
     except LoadError as error:
         raise ChaosError(str(error)) from None
     samples = haproxy.read(folder) or []
-    most = int(what.given["max_unavailable"])
     problems = [
         load_problem(run, what.slo.rps_floor),
-        *(states_problem(each.balancer, each.servers, what, most) for each in latest(samples)),
+        watched_problem(samples, what, int(what.given["max_unavailable"])),
         capacity_problem(samples, what),
         "" if is_attended(folder) else "Nobody would undo the fault should this playbook die: its attendant has ended.",
     ]

@@ -93,7 +93,7 @@ def ask_prometheus(url: str, start: float, end: float) -> dict[str, object]:
     if not url:
         return content | {"error": "No Prometheus was asked."}
     try:
-        wanted = panels(json.loads(DASHBOARD.read_text()), TITLES)
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES)
         content["graphs"] = {
             panel.title: query_range(url, panel.queries[0][0], start, end, timeout=10) for panel in wanted
         }
