@@ -194,8 +194,8 @@ def lock_note(held: Mapping[str, str], drained: Sequence[str]) -> str:
     who = f"{held.get('holder', 'Somebody unknown')} has held the lock since {held.get('since', 'an unknown time')}"
     out = f" and has drained {', '.join(drained)}" if drained else ""
     return (
-        f"{who}{out}: wait until that run has ended, or, should it be gone, say so with -e deploy_break_lock=true. That "
-        "mends what it has left."
+        f"{who}{out}: wait until that run has ended. Should it be gone, say so with -e deploy_break_lock=true, "
+        "and what it has left is mended."
     )
 
 
@@ -231,8 +231,8 @@ def roll_out_audit(outcomes: Iterable[Outcome], action: str, operator: str, time
     ok = all(outcome["result"] == "swapped" for outcome in held)
     fields = {
         "hosts": joined(outcome["host"] for outcome in held),
-        "from": joined(short_image(outcome["from"]) for outcome in held),
-        "to": joined(short_image(outcome["to"]) for outcome in held),
+        "from": joined(short_image(outcome["from"]) for outcome in held if outcome["to"]),
+        "to": joined(short_image(outcome["to"]) for outcome in held if outcome["to"]),
         "result": "ok" if ok else f"failed on {joined(outcome['host'] for outcome in roll_out_failures(held))}",
     }
     return " ".join([time, operator, action, *(f"{key}={value}" for key, value in fields.items())])
@@ -266,6 +266,19 @@ def roll_out_verdict(outcomes: Iterable[Outcome], backends: Sequence[str], found
         after.append("and no host stays drained by it")
     said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
     return "\n".join([f"The roll-out failed on {names} and was undone: {', '.join(after)}.", *said])
+
+
+def engine_verdict(outcomes: Iterable[Outcome], found: Mapping[str, Any]) -> str:
+    """Return what an operator reads after an engine could not be restarted, as :func:`roll_out_verdict` does."""
+    held = list(outcomes)
+    failures = roll_out_failures(held)
+    waiting = [outcome["host"] for outcome in held if outcome["result"] == "waiting"]
+    after = [f"{', '.join(waiting)} still {'run' if len(waiting) > 1 else 'runs'} as before"] if waiting else []
+    drained = [*found["drained"], *(f"what {name} drains is not known" for name in found["silent"])]
+    after.append(f"still drained: {', '.join(drained)}" if drained else "no host stays drained by it")
+    names = ", ".join(outcome["host"] for outcome in failures)
+    said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
+    return "\n".join([f"The engine was not brought in line on {names}: {', '.join(after)}.", *said])
 
 
 def roll_out_summary(outcomes: Iterable[Outcome], check_mode: bool = False) -> str:
@@ -323,6 +336,7 @@ class FilterModule:
         return {
             "batch_problem": batch_problem,
             "brings_foreign": brings_foreign,
+            "engine_verdict": engine_verdict,
             "failure_text": failure_text,
             "inventory_note": inventory_note,
             "lock_note": lock_note,

@@ -10,6 +10,7 @@ import pytest
 from roll_out import (
     batch_problem,
     brings_foreign,
+    engine_verdict,
     failure_text,
     inventory_note,
     lock_note,
@@ -147,6 +148,15 @@ def test_verdict_says_what_was_found_and_not_what_should_be() -> None:
     )
     assert first("1-a", "1-a", drained=["one"]).endswith("the old version runs everywhere, still drained: one.")
     assert "what lb drains is not known" in first("1-a", "1-a", silent=["lb"])
+
+
+def test_verdict_about_an_engine_promises_no_undoing() -> None:
+    held = [outcome("one"), outcome("two", "failed", "no disk"), outcome("three", "waiting")]
+    assert engine_verdict(held, FOUND).splitlines() == [
+        "The engine was not brought in line on two: three still runs as before, no host stays drained by it.",
+        "two: no disk",
+    ]
+    assert "still drained: two" in engine_verdict(held, FOUND | {"drained": ["two"]})
 
 
 def test_summary_says_what_changed_or_that_nothing_did() -> None:
