@@ -42,6 +42,8 @@ options:
   port: {description: "See I(address).", type: int}
   up: {description: "Without I(state): servers to wait for until they are UP, unless somebody has drained them.",
        type: list, elements: str, default: []}
+  settled: {description: "With I(up): so many seconds the process must have run. A new one has its predecessor's states
+            until its own checks say otherwise.", type: float, default: 0}
 author: [evenkeel]
 """
 EXAMPLES = """
@@ -237,6 +239,11 @@ class Change:
         """Return the servers as they are now."""
         return self._runtime.servers(self._backend)
 
+    def uptime(self) -> float:
+        """Return for how many seconds the process has run."""
+        lines = (line.partition(":") for line in self._runtime.ask("show info").splitlines())
+        return float(next((value for key, _, value in lines if key == "Uptime_sec"), 0))
+
     def _order(self, server: Server, order: str) -> None:
         answer = self._runtime.ask(f"set server {self._backend}/{server.name} {order}").strip()
         # A changed address is answered with what changed.
@@ -312,6 +319,7 @@ def end_noted(servers: list[Server], notes: Notes, change: Change, check_mode: b
 def find_down(servers: list[Server], change: Change) -> dict[str, str]:
     """Return a sentence for each server that should be UP and is not, after the time that it may take."""
     up, backend, wait = (change.wanted[key] for key in ("up", "backend", "wait"))
+    time.sleep(max(0.0, change.wanted["settled"] - change.uptime()) if change.wanted["settled"] else 0)
     held = {server.name for server in servers if server.admin != "ready"}
     after = await_state(change.look, [name for name in up if name not in held], "ready", wait) if up else servers
     found = {server.name: server for server in after}
@@ -368,6 +376,7 @@ def main() -> None:
             "address": {"type": "str"},
             "port": {"type": "int"},
             "up": {"type": "list", "elements": "str", "default": []},
+            "settled": {"type": "float", "default": 0},
         },
         required_together=[("address", "port")],
         supports_check_mode=True,

@@ -24,6 +24,7 @@ class Fake(Runtime):
         }
         self.looks = looks
         self.orders: list[str] = []
+        self.uptime = 7.0
 
     def ask(self, command: str) -> str:
         """Answer as HAProxy does."""
@@ -36,6 +37,8 @@ class Fake(Runtime):
             state = value
             self.held[name]["bits"] = {"ready": 0, "drain": 8, "maint": 1}[state]
             return "\n"
+        if command == "show info":
+            return f"Name: HAProxy\nUptime: 0d 0h00m07s\nUptime_sec: {self.uptime}\n"
         if command == "show stat":
             self.looks -= 1
             if self.looks == 0:
@@ -52,7 +55,15 @@ class Fake(Runtime):
 def ask(runtime: Runtime, check_mode: bool = False, **parameters: Any) -> dict[str, Any]:
     """Run the module with its defaults."""
     defaults = {"name": "one", "backend": "app", "socket": "/nowhere", "state": None, "wait": 5, "keep_up": 0}
-    more = {"required": False, "roll_out": False, "notes": "/nowhere", "address": None, "port": None, "up": []}
+    more = {
+        "required": False,
+        "roll_out": False,
+        "notes": "/nowhere",
+        "address": None,
+        "port": None,
+        "up": [],
+        "settled": 0,
+    }
     return run({**defaults, **more, **parameters}, check_mode, runtime)
 
 
@@ -224,3 +235,18 @@ def test_servers_that_must_be_up_are_waited_for_and_named() -> None:
     assert sorted(down) == ["four", "two"]
     assert down["two"].startswith("two of backend app is DOWN (ready), not UP")
     assert ask(Fake(looks=2, one={"status": "DOWN"}), name=None, up=["one"])["down"] == {}
+
+
+def test_states_of_a_new_process_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Fake(one={})
+
+    def slept(seconds: float) -> None:
+        if seconds:
+            runtime.uptime += seconds
+            # Until its own checks have said something, it has what its predecessor knew.
+            runtime.held["one"]["status"] = "NOLB"
+
+    monkeypatch.setattr("time.sleep", slept)
+    assert ask(runtime, name=None, up=["one"], wait=0, settled=5)["down"] == {}
+    assert list(ask(runtime, name=None, up=["one"], wait=0, settled=9)["down"]) == ["one"]
+    assert runtime.uptime == 9
