@@ -138,6 +138,10 @@ bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
 	PYTHONPATH=src:molecule/shared python bench/failover_table.py --inventory inventories/lab/hosts.yml $(ARGS)
 
+.PHONY: bench-kills
+bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the lab, and see whether the next run mends (hours)
+	PYTHONPATH=src:molecule/shared python bench/kill_runs.py --inventory inventories/lab/hosts.yml $(ARGS)
+
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core
 	python bench/load_generator.py

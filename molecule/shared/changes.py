@@ -85,6 +85,18 @@ def deploy_and_rollback(scenario: Scenario, meanwhile: AbstractContextManager[No
 
 
 @contextmanager
+def foreign_image(scenario: Scenario) -> Iterator[str]:
+    """The application's own image under a name that says nothing of it; it is on every backend, and pulled nowhere."""
+    name = "site.example/app:1"
+    hosts = [scenario.host(host) for host in scenario.addresses if host.startswith("backend-")]
+    for host in hosts:
+        host.check_output(f"docker tag $(docker inspect --format '{{{{.Image}}}}' backend_app) {name}")
+    yield name
+    for host in hosts:
+        host.check_output(f"docker image rm {name}")
+
+
+@contextmanager
 def failed_deploy(scenario: Scenario, victim: str) -> Iterator[None]:
     """A new version is brought out that never gets ready on one host: it is undone everywhere."""
     with settings({victim: NEVER_READY}) as bad:
@@ -97,8 +109,8 @@ def failed_deploy(scenario: Scenario, victim: str) -> Iterator[None]:
 
 @contextmanager
 def changed_site(scenario: Scenario, leaving: str) -> Iterator[None]:
-    """Settings of application and HAProxy are changed and a backend is taken out, then all is as it was."""
-    changed = json.dumps({"backend_app_threads": 64, "haproxy_timeout_queue": "6s"})
+    """Settings of application and HAProxy are changed, its port too, a backend is taken out, then all is as it was."""
+    changed = json.dumps({"backend_app_threads": 64, "backend_app_port": 8080, "haproxy_timeout_queue": "6s"})
     everybody = set(states(scenario))
     with without(scenario, leaving) as inventory:
         played(scenario, "site.yml", "-e", changed, inventory=inventory)

@@ -8,6 +8,8 @@ from typing import Any
 
 Outcome = Mapping[str, Any]
 
+OWN_IMAGES = "evenkeel.local/backend_app:"
+
 
 def releases_after(recorded: Mapping[str, str], former: str, new: str) -> dict[str, str]:
     """Return ``{"current": image, "previous": image}`` after a swap that succeeded.
@@ -31,6 +33,103 @@ def release_before(recorded: Mapping[str, str], running: str) -> str:
     return recorded.get("previous", "") if running == current else current
 
 
+def roll_back_plan(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return ``{"target": image, "problem": sentence}`` of a rollback; one of the two is empty.
+
+    A roll-out that was killed half-way is taken back; a rollback that was, is finished.
+
+    Args:
+        ran: by host, ``running`` (image), ``former`` (image of the container that a roll-out has put aside; empty where
+            none) and ``recorded`` (as :func:`releases_after` returns it).
+    """
+    ways: dict[str, str] = {}
+    begun: set[str] = set()
+    befores: set[str] = set()
+    for host, held in ran.items():
+        running, former, recorded = str(held["running"]), str(held["former"]), held["recorded"]
+        # What ran before the roll-out that is not over yet, if one is.
+        base = running if running and running == recorded.get("current") else former or running
+        if not base:
+            return {
+                "target": "",
+                "problem": f"{host} has no container of the application, so there is nothing to roll back: run "
+                "deploy.yml or site.yml first, or name the other hosts with --limit.",
+            }
+        before = release_before(recorded, base)
+        ways[host] = f"{short_image(base)} -> {short_image(before)}"
+        befores.add(before)
+        if running != base:
+            begun.add(running)
+    if len(set(ways.values())) > 1:
+        return {
+            "target": "",
+            "problem": f"The backends do not run the same versions ({'; '.join(sorted(set(ways.values())))}), as after "
+            "a roll-out that was cut off: run deploy.yml or site.yml first, or name hosts with --limit.",
+        }
+    if begun and begun - {""} != befores:
+        return {"target": base, "problem": ""}
+    missing = next((host for host, held in ran.items() if not before), "")
+    if missing:
+        only = f"nothing but {short_image(base)} was ever rolled out there"
+        return {"target": "", "problem": f"{missing} has no previous version: {only}."}
+    return {"target": before, "problem": ""}
+
+
+def only_ours(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether every backend runs an image of ours, and goes on doing so while a roll-out that has begun goes on.
+
+    Args:
+        names: the backends.
+        hostvars: Ansible's ``hostvars``. Of a host that is not part of this run, what its settings ask for counts.
+    """
+    listed = [str(name) for name in names]
+    failed = bool(roll_out_failures(roll_out_outcomes(listed, hostvars)))
+    images: list[str] = []
+    for name in listed:
+        variables = hostvars[name]
+        swap, ran = variables.get("backend_app_swap"), variables.get("backend_app_ran")
+        if not swap:
+            images.append(str(ran["running"] if ran else variables.get("backend_app_image") or ""))
+            continue
+        result = (variables.get("rolling_swap_outcome") or {}).get("result", "waiting")
+        old = result in {"failed", "put back"} or (result == "waiting" and failed)
+        images += [swap["from"]] if old else [swap["to"]] if result == "swapped" else [swap["from"], swap["to"]]
+    return all(image.startswith(OWN_IMAGES) for image in images if image)
+
+
+def roll_out_order(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the hosts of a roll-out, those first that a killed one has left half-way: they may not be UP."""
+
+    def whole(name: str) -> bool:
+        return not (hostvars[name].get("backend_app_swap") or {}).get("former", False)
+
+    return sorted((str(name) for name in names), key=whole)
+
+
+def brings_foreign(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a roll-out brings an image that is not ours, of whose answer times nothing is known."""
+    swaps = (hostvars[name].get("backend_app_swap") or {} for name in names)
+    return any(swap.get("to") and not str(swap["to"]).startswith(OWN_IMAGES) for swap in swaps)
+
+
+def unprepared(balancers: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return why an image that is not ours can't be brought out, a sentence; empty where every balancer is prepared.
+
+    Args:
+        balancers: their names.
+        hostvars: Ansible's ``hostvars``, with ``rolling_prepared`` of each balancer: empty, or what went wrong.
+    """
+    texts = {name: hostvars[name].get("rolling_prepared", "it is not part of this run (--limit)") for name in balancers}
+    said = [f"{name}: {text}" for name, text in texts.items() if text]
+    if not said:
+        return ""
+    return (
+        "HAProxy still expects the answer times of our own application, and would cut off what takes longer: "
+        + "; ".join(said)
+        + "."
+    )
+
+
 def failure_text(result: Mapping[str, Any]) -> str:
     """Return what a failed task said: its items' messages where it is a loop, its own otherwise."""
     if result.get("unreachable"):
@@ -47,7 +146,8 @@ def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, 
 
     ``result`` is ``waiting`` (not its turn yet, or never), ``swapped``, ``failed`` (the old container is back),
     ``put back`` (swapped, then undone) or ``broken`` (the old container could not be put back). ``left_out`` are the
-    balancers where somebody had drained it before, which stays so.
+    balancers where somebody had drained it before, which stays so. Where the host was asked after a roll-out that was
+    undone, ``runs`` is the image that runs there (empty: none, or no answer).
     """
     outcomes = []
     for name in names:
@@ -56,7 +156,9 @@ def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, 
         outcome = variables.get("rolling_swap_outcome") or {"result": "waiting", "text": ""}
         images = {"from": swap.get("from", ""), "to": swap.get("to", "")}
         left_out = list(variables.get("rolling_swap_left_out") or [])
-        outcomes.append({"host": str(name), **images, "left_out": left_out, **outcome})
+        answer = variables.get("rolling_swap_runs")
+        asked = {} if answer is None else {"runs": str(answer.get("stdout", "")).strip()}
+        outcomes.append({"host": str(name), **images, "left_out": left_out, **outcome, **asked})
     return outcomes
 
 
@@ -77,9 +179,46 @@ def roll_out_left_out(outcomes: Iterable[Outcome]) -> str:
     )
 
 
+def ran_here(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the backends that this run has looked at, and those alone: others may be down for reasons of their own."""
+    return [str(name) for name in names if "backend_app_host" in hostvars[name]]
+
+
+def lock_note(held: Mapping[str, str], drained: Sequence[str]) -> str:
+    """Return what to do about a lock whose run goes on, or was killed elsewhere; a sentence.
+
+    Args:
+        held: what its file says.
+        drained: the hosts that are drained by it.
+    """
+    who = f"{held.get('holder', 'Somebody unknown')} has held the lock since {held.get('since', 'an unknown time')}"
+    out = f" and has drained {', '.join(drained)}" if drained else ""
+    return (
+        f"{who}{out}: wait until that run has ended. Should it be gone, say so with -e deploy_break_lock=true, "
+        "and what it has left is mended."
+    )
+
+
+def out_note(servers: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str:
+    """Return which backends get no requests from a balancer, and why; empty where all do.
+
+    Args:
+        servers: as the module haproxy_server reports them.
+        names: the backends of the inventory.
+    """
+    states = {str(server["name"]): server for server in servers}
+    out = []
+    for name in names:
+        if name in states and states[name]["admin"] == "ready" and states[name]["status"].split(" ")[0] != "UP":
+            out.append(f"{name} is {states[name]['status']}: {states[name]['last_check'] or 'not checked yet'}.")
+        elif name in states and states[name]["admin"] != "ready":
+            out.append(f"{name} gets no requests, as somebody has ordered: ready.yml -e target={name} ends that.")
+    return " ".join(out)
+
+
 def short_image(image: str) -> str:
     """Return an image's tag where it is one of ours, the whole reference otherwise."""
-    return image.removeprefix("evenkeel.local/backend_app:") or "nothing"
+    return image.removeprefix(OWN_IMAGES) or "nothing"
 
 
 def roll_out_audit(outcomes: Iterable[Outcome], action: str, operator: str, time: str) -> str:
@@ -92,27 +231,54 @@ def roll_out_audit(outcomes: Iterable[Outcome], action: str, operator: str, time
     ok = all(outcome["result"] == "swapped" for outcome in held)
     fields = {
         "hosts": joined(outcome["host"] for outcome in held),
-        "from": joined(short_image(outcome["from"]) for outcome in held),
-        "to": joined(short_image(outcome["to"]) for outcome in held),
+        "from": joined(short_image(outcome["from"]) for outcome in held if outcome["to"]),
+        "to": joined(short_image(outcome["to"]) for outcome in held if outcome["to"]),
         "result": "ok" if ok else f"failed on {joined(outcome['host'] for outcome in roll_out_failures(held))}",
     }
     return " ".join([time, operator, action, *(f"{key}={value}" for key, value in fields.items())])
 
 
-def roll_out_verdict(outcomes: Iterable[Outcome]) -> str:
-    """Return what an operator reads after a roll-out that failed: one sentence, then what each failed host said."""
+def roll_out_verdict(outcomes: Iterable[Outcome], backends: Sequence[str], found: Mapping[str, Any]) -> str:
+    """Return what an operator reads after a roll-out that failed: one sentence, then what each failed host said.
+
+    Args:
+        outcomes: as :func:`roll_out_outcomes` returns them.
+        backends: all of the site's.
+        found: what the balancers said after it was undone: ``drained``, hosts that stay drained by a roll-out;
+            ``silent``, balancers that did not answer.
+    """
     held = list(outcomes)
     failures = roll_out_failures(held)
     broken = [outcome["host"] for outcome in held if outcome["result"] == "broken"]
     names = ", ".join(outcome["host"] for outcome in failures)
-    # Of a broken host nothing is promised: a balancer that was not reached may hold it drained still.
-    after = (
-        f"{', '.join(broken)} could not be put back in full and needs a look (status.yml)"
-        if broken
-        else "the old version runs everywhere, and no host stays drained by it"
-    )
+    runs = {outcome["host"]: str(outcome.get("runs", "")) for outcome in held}
+    back = [outcome["host"] for outcome in held if runs[outcome["host"]] and runs[outcome["host"]] == outcome["from"]]
+    drained = [*found["drained"], *(f"what {name} drains is not known" for name in found["silent"])]
+    if broken:
+        after = [f"{', '.join(broken)} could not be put back in full and needs a look (status.yml)"]
+    elif set(back) == set(backends) and len(set(runs.values())) == 1:
+        after = ["the old version runs everywhere"]
+    else:
+        after = [f"{host} runs {short_image(image)}" for host, image in runs.items()]
+    if drained:
+        after.append(f"still drained: {', '.join(drained)}")
+    elif not broken:
+        after.append("and no host stays drained by it")
     said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
-    return "\n".join([f"The roll-out failed on {names} and was undone: {after}.", *said])
+    return "\n".join([f"The roll-out failed on {names} and was undone: {', '.join(after)}.", *said])
+
+
+def engine_verdict(outcomes: Iterable[Outcome], found: Mapping[str, Any]) -> str:
+    """Return what an operator reads after an engine could not be restarted, as :func:`roll_out_verdict` does."""
+    held = list(outcomes)
+    failures = roll_out_failures(held)
+    waiting = [outcome["host"] for outcome in held if outcome["result"] == "waiting"]
+    after = [f"{', '.join(waiting)} still {'run' if len(waiting) > 1 else 'runs'} as before"] if waiting else []
+    drained = [*found["drained"], *(f"what {name} drains is not known" for name in found["silent"])]
+    after.append(f"still drained: {', '.join(drained)}" if drained else "no host stays drained by it")
+    names = ", ".join(outcome["host"] for outcome in failures)
+    said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
+    return "\n".join([f"The engine was not brought in line on {names}: {', '.join(after)}.", *said])
 
 
 def roll_out_summary(outcomes: Iterable[Outcome], check_mode: bool = False) -> str:
@@ -169,17 +335,26 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "batch_problem": batch_problem,
+            "brings_foreign": brings_foreign,
+            "engine_verdict": engine_verdict,
             "failure_text": failure_text,
             "inventory_note": inventory_note,
+            "lock_note": lock_note,
+            "only_ours": only_ours,
+            "out_note": out_note,
+            "ran_here": ran_here,
             "release_before": release_before,
             "releases_after": releases_after,
+            "roll_back_plan": roll_back_plan,
             "roll_out_audit": roll_out_audit,
             "roll_out_failures": roll_out_failures,
             "roll_out_left_out": roll_out_left_out,
+            "roll_out_order": roll_out_order,
             "roll_out_outcomes": roll_out_outcomes,
             "roll_out_summary": roll_out_summary,
             "roll_out_verdict": roll_out_verdict,
             "short_image": short_image,
             "swap_text": swap_text,
             "target_problem": target_problem,
+            "unprepared": unprepared,
         }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,27 @@ description:
   - Taken atomically; a lock that another run holds is a failure that names the holder.
   - Released only where this run holds it.
 options:
-  path: {description: "The lock's file.", type: path, required: true}
-  state: {description: "Take or release.", type: str, choices: [present, absent], default: present}
-  token: {description: "What tells this run from others.", type: str, required: true}
+  path: {description: "The lock's file. Whoever locks the site uses the default.", type: path,
+         default: /run/evenkeel-deploy.lock}
+  state: {description: "Take or release; C(query) only reports who holds it.", type: str,
+          choices: [present, absent, query], default: present}
+  token: {description: "What tells this run from others.", type: str, default: ""}
   holder: {description: "Who takes it, and what for.", type: str, default: somebody}
   since: {description: "When it is taken.", type: str, default: ""}
+  process: {description: "The process that takes it, as the filter this_run names it.", type: str, default: ""}
+  gone: {description: "Tokens of runs that have ended; their locks are taken over.", type: list, elements: str,
+         default: []}
   break_held: {description: "Take it from whoever holds it.", type: bool, default: false}
 author: [evenkeel]
 """
 EXAMPLES = """
 - name: Take the lock
-  deploy_lock: {path: /run/deploy.lock, token: "4711", holder: "me@here", since: "2026-01-01T00:00:00Z"}
+  deploy_lock: {token: "4711", holder: "me@here", since: "2026-01-01T00:00:00Z"}
 """
 RETURN = """
-held_by: {description: "The former holder whose lock was broken.", type: str, returned: where one was}
+held_by: {description: "The former holder whose lock was broken or taken over.", type: str, returned: where one was}
+held: {description: "What the lock's file says: token, holder, since, process; empty where there is none.", type: dict,
+       returned: state=query}
 """
 
 
@@ -54,8 +62,14 @@ def describe(content: dict[str, str]) -> str:
     return f"{content.get('holder', 'somebody unknown')} since {content.get('since', 'an unknown time')}"
 
 
-def take(path: Path, content: dict[str, str], break_held: bool = False) -> str | None:
+def take(path: Path, content: dict[str, str], break_held: bool = False, gone: Sequence[str] = ()) -> str | None:
     """Take the lock; return the holder whose lock was broken, if any.
+
+    Args:
+        path: the lock's file.
+        content: what it shall say; its ``token`` tells this run from others.
+        break_held: take it from whoever holds it.
+        gone: tokens of runs that have ended, whose locks are taken over.
 
     Raises:
         HeldError: another run holds it.
@@ -72,7 +86,7 @@ def take(path: Path, content: dict[str, str], break_held: bool = False) -> str |
                 held = read(path)
                 if held is not None and held.get("token") == content["token"]:
                     return broken
-                if held is not None and not break_held:
+                if held is not None and not break_held and held.get("token") not in gone:
                     raise HeldError(describe(held)) from None
                 if held is not None:
                     broken = describe(held)
@@ -97,14 +111,21 @@ def run(parameters: dict[str, Any], check_mode: bool) -> dict[str, Any]:
     path = Path(parameters["path"])
     held = read(path)
     mine = held is not None and held.get("token") == parameters["token"]
+    if parameters["state"] == "query":
+        return {"changed": False, "held": {} if held is None else {"token": "", **held}}
     if parameters["state"] == "absent":
         return {"changed": mine if check_mode else release(path, parameters["token"])}
     if check_mode:
-        if held is not None and not mine and not parameters["break_held"]:
+        if (
+            held is not None
+            and not mine
+            and not parameters["break_held"]
+            and held.get("token") not in parameters["gone"]
+        ):
             raise HeldError(describe(held))
         return {"changed": not mine}
-    content = {key: parameters[key] for key in ("holder", "since", "token")}
-    broken = take(path, content, parameters["break_held"])
+    content = {key: parameters[key] for key in ("holder", "since", "token", "process")}
+    broken = take(path, content, parameters["break_held"], parameters["gone"])
     return {"changed": not mine} | ({"held_by": broken} if broken else {})
 
 
@@ -114,13 +135,17 @@ def main() -> None:
 
     module = AnsibleModule(
         argument_spec={
-            "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "token": {"type": "str", "required": True, "no_log": False},
+            # Here and nowhere else: two paths would be two locks.
+            "path": {"type": "path", "default": "/run/evenkeel-deploy.lock"},
+            "state": {"type": "str", "choices": ["present", "absent", "query"], "default": "present"},
+            "token": {"type": "str", "default": "", "no_log": False},
             "holder": {"type": "str", "default": "somebody"},
             "since": {"type": "str", "default": ""},
+            "process": {"type": "str", "default": ""},
+            "gone": {"type": "list", "elements": "str", "default": []},
             "break_held": {"type": "bool", "default": False},
         },
+        required_if=[("state", "present", ("token",)), ("state", "absent", ("token",))],
         supports_check_mode=True,
     )
     try:

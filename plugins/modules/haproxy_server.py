@@ -9,8 +9,9 @@ from __future__ import annotations
 import csv
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 DOCUMENTATION = """
@@ -18,6 +19,8 @@ module: haproxy_server
 short_description: Drain, ready or report servers of an HAProxy
 description:
   - Reads and sets the administrative state of a server through HAProxy's runtime socket.
+  - Keeps a note of each drain that a roll-out makes, from before it is made until it has ended. So what a killed
+    roll-out has left drained is told from what an operator has drained.
 options:
   name: {description: "The server; without it all servers are reported.", type: str}
   backend: {description: "The backend that holds the servers.", type: str, default: app}
@@ -27,6 +30,20 @@ options:
   wait: {description: "Seconds to wait for 0 sessions (drain, maint) or for UP (ready).", type: float, default: 0}
   keep_up: {description: "Refuse to take an UP server out unless so many others are UP.", type: int, default: 0}
   required: {description: "Fail where there is no socket or no such server.", type: bool, default: false}
+  roll_out:
+    description:
+      - A roll-out asks, and not an operator. It drains only what is ready, with a note, and readies only what has one.
+      - With C(state=ready) and without I(name), every server that has a note is readied. None of them has to come UP.
+    type: bool
+    default: false
+  notes: {description: "The folder of the notes.", type: path, default: /run/evenkeel-drained}
+  address: {description: "Where HAProxy shall find the server from now on, with I(port); as its configuration says
+            without it.", type: str}
+  port: {description: "See I(address).", type: int}
+  up: {description: "Without I(state): servers to wait for until they are UP, unless somebody has drained them.",
+       type: list, elements: str, default: []}
+  settled: {description: "With I(up): so many seconds the process must have run. A new one has its predecessor's states
+            until its own checks say otherwise.", type: float, default: 0}
 author: [evenkeel]
 """
 EXAMPLES = """
@@ -38,6 +55,11 @@ known: {description: "Whether this HAProxy runs and has the server.", type: bool
 reached: {description: "Whether what was waited for came about.", type: bool, returned: always}
 server: {description: "name, status, admin, sessions, queue, last_check.", type: dict, returned: where known}
 servers: {description: "The same of all servers of the backend.", type: list, returned: always}
+noted: {description: "Names of the servers that a roll-out has drained.", type: list, returned: always}
+down: {description: "Servers of I(up) that are not UP and that nobody has drained, a sentence each.", type: dict,
+       returned: always}
+left_out: {description: "Whether an operator, and no roll-out, has taken the server out.", type: bool,
+           returned: where one is changed}
 """
 
 # The bits of srv_admin_state that an operator sets, here or in the configuration.
@@ -61,6 +83,7 @@ class Server:
         sessions: requests it is working on.
         queue: requests that wait for it.
         last_check: the last check's result, such as ``L7OK 200 in 2 ms``; empty where there is none.
+        address: where HAProxy finds it, such as ``192.0.2.1:80``.
     """
 
     name: str
@@ -69,6 +92,7 @@ class Server:
     sessions: int
     queue: int
     last_check: str
+    address: str = ""
 
     @property
     def up(self) -> bool:
@@ -76,15 +100,17 @@ class Server:
         return self.admin == "ready" and (self.status.split(" ")[0] == "UP" or self.status == "no check")
 
 
-def parse_admin_states(text: str) -> dict[str, str]:
-    """Return the administrative state by server from the answer to ``show servers state <backend>``."""
+def parse_states(text: str) -> dict[str, tuple[str, str]]:
+    """Return (administrative state, address) by server from the answer to ``show servers state <backend>``."""
     lines = text.splitlines()
     header = next((line for line in lines if line.startswith("# ")), None)
     if header is None:
         raise HaproxyError(f"HAProxy says about its servers: {text.strip() or 'nothing'}")
     columns = header[2:].split()
     rows = [dict(zip(columns, line.split(), strict=False)) for line in lines if line[:1].isdigit() and " " in line]
-    return {row["srv_name"]: _admin(int(row["srv_admin_state"])) for row in rows}
+    return {
+        row["srv_name"]: (_admin(int(row["srv_admin_state"])), f"{row['srv_addr']}:{row['srv_port']}") for row in rows
+    }
 
 
 def _admin(bits: int) -> str:
@@ -101,18 +127,19 @@ def parse_servers(stat: str, states: str, backend: str) -> list[Server]:
         states: the answer to ``show servers state <backend>``.
         backend: its name.
     """
-    admins = parse_admin_states(states)
+    known = parse_states(states)
     return [
         Server(
             name=row["svname"],
             status=row["status"],
-            admin=admins[row["svname"]],
+            admin=known[row["svname"]][0],
             sessions=int(row["scur"] or 0),
             queue=int(row["qcur"] or 0),
             last_check=_last_check(row),
+            address=known[row["svname"]][1],
         )
         for row in csv.DictReader(stat.removeprefix("# ").splitlines())
-        if row["pxname"] == backend and row["svname"] in admins
+        if row["pxname"] == backend and row["svname"] in known
     ]
 
 
@@ -166,47 +193,169 @@ class Runtime:
         return [] if "find backend" in states else parse_servers(self.ask("show stat"), states, backend)
 
 
-def await_state(look: Callable[[], list[Server]], name: str, state: str | None, seconds: float) -> list[Server]:
-    """Return the servers as soon as ``name`` is where ``state`` leads to, or as they are after ``seconds``."""
+def await_state(
+    look: Callable[[], list[Server]], names: Sequence[str], state: str | None, seconds: float
+) -> list[Server]:
+    """Return the servers as soon as all ``names`` are where ``state`` leads to, or as they are after ``seconds``."""
     deadline = time.monotonic() + seconds
     while True:
         servers = look()
-        if time.monotonic() >= deadline or any(reached(server, state) for server in servers if server.name == name):
+        found = {server.name: server for server in servers}
+        if time.monotonic() >= deadline or all(name in found and reached(found[name], state) for name in names):
             return servers
         time.sleep(_POLL_SECONDS)
+
+
+class Notes:
+    """Which servers a roll-out has drained: an empty file each, made before the drain and removed after it."""
+
+    def __init__(self, folder: str, backend: str) -> None:
+        """Keep the folder's path; a reboot, which ends every drain, empties it."""
+        self._folder = Path(folder) / backend
+
+    def names(self) -> list[str]:
+        """Return the servers' names."""
+        return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
+
+    def add(self, name: str) -> None:
+        """Note a drain that is about to be made."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / name).touch()
+
+    def remove(self, name: str) -> None:
+        """Forget a drain that has ended, or has become an operator's."""
+        (self._folder / name).unlink(missing_ok=True)
+
+
+class Change:
+    """What is done to a server."""
+
+    def __init__(self, runtime: Runtime, notes: Notes, parameters: dict[str, Any]) -> None:
+        """Keep whom to ask and what is wanted."""
+        self.wanted = parameters
+        self._runtime, self._notes, self._backend = runtime, notes, parameters["backend"]
+
+    def look(self) -> list[Server]:
+        """Return the servers as they are now."""
+        return self._runtime.servers(self._backend)
+
+    def uptime(self) -> float:
+        """Return for how many seconds the process has run."""
+        lines = (line.partition(":") for line in self._runtime.ask("show info").splitlines())
+        return float(next((value for key, _, value in lines if key == "Uptime_sec"), 0))
+
+    def _order(self, server: Server, order: str) -> None:
+        answer = self._runtime.ask(f"set server {self._backend}/{server.name} {order}").strip()
+        # A changed address is answered with what changed.
+        if answer and "changed" not in answer and "no need to change" not in answer:
+            raise HaproxyError(f"HAProxy refused to set {server.name} to {order.removeprefix('state ')}: {answer}")
+
+    def _moves(self, server: Server) -> bool:
+        wanted = f"{self.wanted['address']}:{self.wanted['port']}"
+        return bool(self.wanted["address"] and self.wanted["port"]) and server.address != wanted
+
+    def would_change(self, server: Server) -> bool:
+        """Return whether :meth:`make` has something to do."""
+        return self._moves(server) or (server.admin != self.wanted["state"] and not self.left_alone(server))
+
+    def left_alone(self, server: Server) -> bool:
+        """Return whether the server's state is an operator's, which a roll-out leaves as it is."""
+        return bool(self.wanted["roll_out"]) and server.admin != "ready" and server.name not in self._notes.names()
+
+    def make(self, server: Server) -> None:
+        """Drain or ready a server; raises HaproxyError."""
+        state, roll_out = self.wanted["state"], self.wanted["roll_out"]
+        if self._moves(server):
+            self._order(server, f"addr {self.wanted['address']} port {self.wanted['port']}")
+        if self.left_alone(server):
+            return
+        # The note comes before the drain and goes after it. A run that is killed between leaves one too many, never one
+        # too few.
+        if roll_out and state != "ready":
+            self._notes.add(server.name)
+        if server.admin != state:
+            self._order(server, f"state {state}")
+        if not roll_out or state == "ready":
+            self._notes.remove(server.name)
+
+
+def change_one(server: Server, servers: list[Server], change: Change, check_mode: bool) -> dict[str, Any]:
+    """Drain or ready one server and wait for what that leads to; return what the module says of it."""
+    wanted, state = change.wanted, change.wanted["state"]
+    changed, left_out = change.would_change(server), change.left_alone(server)
+    result: dict[str, Any] = {"changed": changed, "left_out": left_out}
+    sentence = refusal(servers, server.name, wanted["keep_up"]) if changed and state != "ready" else None
+    if sentence:
+        raise HaproxyError(sentence)
+    if check_mode:
+        return result
+    change.make(server)
+    if left_out or not wanted["wait"]:
+        return result
+    after = await_state(change.look, [server.name], state, wanted["wait"])
+    found = next((one for one in after if one.name == server.name), None)
+    if state == "ready" and found is None:
+        raise HaproxyError(f"{server.name} left the backend {wanted['backend']} while it was waited for.")
+    if state == "ready" and found and not found.up:
+        raise HaproxyError(unready(found, wanted["backend"], wanted["wait"]))
+    return result
+
+
+def end_noted(servers: list[Server], notes: Notes, change: Change, check_mode: bool) -> dict[str, Any]:
+    """Ready every server that a roll-out has left drained, and wait for them; return what the module says of it."""
+    noted = notes.names()
+    if noted and not check_mode:
+        for server in servers:
+            if server.name in noted:
+                change.make(server)
+        # One that has left the site since has no drain to end.
+        for name in set(noted) - {server.name for server in servers}:
+            notes.remove(name)
+        known = [server.name for server in servers if server.name in noted]
+        await_state(change.look, known, "ready", change.wanted["wait"])
+    return {"changed": bool(noted), "noted": noted}
+
+
+def find_down(servers: list[Server], change: Change) -> dict[str, str]:
+    """Return a sentence for each server that should be UP and is not, after the time that it may take."""
+    up, backend, wait = (change.wanted[key] for key in ("up", "backend", "wait"))
+    time.sleep(max(0.0, change.wanted["settled"] - change.uptime()) if change.wanted["settled"] else 0)
+    held = {server.name for server in servers if server.admin != "ready"}
+    after = await_state(change.look, [name for name in up if name not in held], "ready", wait) if up else servers
+    found = {server.name: server for server in after}
+    return {
+        name: unready(found[name], backend, wait) if name in found else f"HAProxy does not know {name}."
+        for name in up
+        if name not in found or (found[name].admin == "ready" and not found[name].up)
+    }
 
 
 def run(parameters: dict[str, Any], check_mode: bool, runtime: Runtime) -> dict[str, Any]:
     """Do what the module's parameters ask for, and return its result; raises HaproxyError."""
     name, backend, state = parameters["name"], parameters["backend"], parameters["state"]
+    notes = Notes(parameters["notes"], backend)
+    result: dict[str, Any] = {"changed": False, "known": False, "reached": False, "servers": [], "down": {}}
     try:
         servers = runtime.servers(backend)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         if parameters["required"]:
             raise HaproxyError(f"No HAProxy answers at {parameters['socket']}: {error.strerror}.") from error
-        return {"changed": False, "known": False, "reached": False, "servers": []}
-    found = {server.name: server for server in servers}
-    result: dict[str, Any] = {"changed": False, "known": bool(servers) if name is None else name in found}
-    if parameters["required"] and not result["known"]:
+        return result | {"noted": notes.names(), "down": dict.fromkeys(parameters["up"], "No HAProxy runs here.")}
+    change = Change(runtime, notes, parameters)
+    server = next((server for server in servers if server.name == name), None)
+    if parameters["required"] and (server is None if name else not servers):
         raise HaproxyError(f"HAProxy has no server {name} in its backend {backend}.")
-    if result["known"] and state is not None:
-        result["changed"] = found[name].admin != state
-        sentence = refusal(servers, name, parameters["keep_up"]) if state != "ready" and result["changed"] else None
-        if sentence:
-            raise HaproxyError(sentence)
-        if not check_mode:
-            if result["changed"] and (answer := runtime.ask(f"set server {backend}/{name} state {state}").strip()):
-                raise HaproxyError(f"HAProxy refused to set {name} to {state}: {answer}")
-            servers = await_state(lambda: runtime.servers(backend), name, state, parameters["wait"])
-            found = {server.name: server for server in servers}
-    if name in found:
-        result["server"] = asdict(found[name])
-    result["reached"] = name in found and reached(found[name], state)
-    result["servers"] = [asdict(server) for server in servers]
-    if state == "ready" and result["known"] and parameters["wait"] and not check_mode and not result["reached"]:
-        gone = f"{name} left the backend {backend} while it was waited for."
-        raise HaproxyError(unready(found[name], backend, parameters["wait"]) if name in found else gone)
-    return result
+    if server and state:
+        result |= change_one(server, servers, change, check_mode)
+    elif state == "ready" and not name:
+        result |= end_noted(servers, notes, change, check_mode)
+    else:
+        result["down"] = find_down(servers, change)
+    after = {one.name: one for one in change.look()}
+    if name in after:
+        result |= {"server": asdict(after[name]), "reached": reached(after[name], state)}
+    result["known"] = name in after if name else bool(after)
+    return {"noted": notes.names()} | result | {"servers": [asdict(one) for one in after.values()]}
 
 
 def main() -> None:
@@ -222,8 +371,14 @@ def main() -> None:
             "wait": {"type": "float", "default": 0},
             "keep_up": {"type": "int", "default": 0},
             "required": {"type": "bool", "default": False},
+            "roll_out": {"type": "bool", "default": False},
+            "notes": {"type": "path", "default": "/run/evenkeel-drained"},
+            "address": {"type": "str"},
+            "port": {"type": "int"},
+            "up": {"type": "list", "elements": "str", "default": []},
+            "settled": {"type": "float", "default": 0},
         },
-        required_by={"state": ["name"]},
+        required_together=[("address", "port")],
         supports_check_mode=True,
     )
     try:

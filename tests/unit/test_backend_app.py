@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from app import OutOfRangeError, Settings, create_app, parse_seconds, parse_whole_number
 from flask.testing import FlaskClient
+from prometheus_client import generate_latest
 from werkzeug.test import TestResponse
 
 
@@ -83,3 +85,35 @@ def test_settings_come_from_the_environment() -> None:
     assert Settings.from_environment({"BACKEND_NAME": "b", "APP_VERSION": "v", "FACTORIAL_MAX": "7"}) == Settings(
         "b", "v", 7, 10, Path("/tmp/draining")
     )
+
+
+def series() -> set[str]:
+    """Return every combination of labels that is counted by now."""
+    text = generate_latest().decode()
+    return {line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("backend_app_")}
+
+
+@pytest.mark.parametrize(
+    "invented",
+    [
+        lambda number: {"method": f"M{number}"},
+        lambda number: {"path": f"/nowhere/{number}"},
+        lambda number: {"path": f"/sleep/0/{number}"},
+        lambda number: {"path": f"/factorial/{number}"},
+        lambda number: {"path": "/", "query_string": {f"q{number}": "x"}},
+        lambda number: {"path": "/", "headers": {f"X-Invented-{number}": "x", "Host": f"host-{number}"}},
+        lambda number: {"path": "/", "method": f"M{number}", "headers": {"X-HTTP-Method-Override": f"N{number}"}},
+    ],
+)
+def test_what_clients_invent_makes_no_series(client: FlaskClient, invented: Callable[[int], dict[str, Any]]) -> None:
+    client.open(**invented(0))
+    before = series()
+    for number in range(1, 30):
+        client.open(**invented(number))
+    assert series() == before
+
+
+def test_methods_that_are_none_are_counted_as_other(client: FlaskClient) -> None:
+    client.open("/", method="BREW")
+    assert any('method="other"' in line for line in series())
+    assert not any("BREW" in line for line in series())

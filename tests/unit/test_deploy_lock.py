@@ -13,7 +13,7 @@ from deploy_lock import HeldError, read, run
 def lock(path: Path, token: str, check_mode: bool = False, **parameters: Any) -> dict[str, Any]:
     """Run the module."""
     defaults = {"path": str(path), "token": token, "state": "present", "holder": f"{token}@here", "since": "noon"}
-    return run({**defaults, "break_held": False, **parameters}, check_mode)
+    return run({**defaults, "process": "", "gone": [], "break_held": False, **parameters}, check_mode)
 
 
 def test_second_run_is_told_who_holds_it(tmp_path: Path) -> None:
@@ -57,3 +57,22 @@ def test_whatever_lies_there_is_a_lock(tmp_path: Path) -> None:
     path.write_text("by hand")
     with pytest.raises(HeldError, match=r"^somebody unknown since an unknown time$"):
         lock(path, "a")
+
+
+def test_query_says_who_holds_it_and_takes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    assert lock(path, "", state="query") == {"changed": False, "held": {}}
+    lock(path, "a", process="this one")
+    held = {"token": "a", "holder": "a@here", "since": "noon", "process": "this one"}
+    assert lock(path, "", state="query")["held"] == held
+    path.write_text("by hand")
+    assert lock(path, "", state="query")["held"] == {"token": ""}
+
+
+def test_lock_of_a_run_that_has_ended_is_taken_over_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    lock(path, "a")
+    with pytest.raises(HeldError):
+        lock(path, "b", gone=["c"])
+    assert lock(path, "b", gone=["a"], check_mode=True) == {"changed": True}
+    assert lock(path, "b", gone=["a"]) == {"changed": True, "held_by": "a@here since noon"}

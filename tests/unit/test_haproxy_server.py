@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from haproxy_server import HaproxyError, Runtime, Server, parse_admin_states, parse_servers, refusal, run
+from haproxy_server import HaproxyError, Runtime, Server, parse_servers, parse_states, refusal, run
 
-HEADER = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight"
+HEADER = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port"
 COLUMNS = "# pxname,svname,qcur,scur,status,check_status,check_code,check_duration,"
 
 
@@ -18,17 +19,26 @@ class Fake(Runtime):
     def __init__(self, looks: int = 0, **servers: dict[str, Any]) -> None:
         """Hold servers; after ``looks`` looks they are UP and without sessions."""
         super().__init__("/nowhere")
-        self.held = {name: {"status": "UP", "bits": 0, "sessions": 0} | held for name, held in servers.items()}
+        self.held = {
+            name: {"status": "UP", "bits": 0, "sessions": 0, "port": 80} | held for name, held in servers.items()
+        }
         self.looks = looks
         self.orders: list[str] = []
+        self.uptime = 7.0
 
     def ask(self, command: str) -> str:
         """Answer as HAProxy does."""
         if command.startswith("set server"):
             self.orders.append(command)
-            name, state = command.split("/")[1].split(" state ")
+            name, order, value = command.split("/")[1].split(" ", 2)
+            if order == "addr":
+                self.held[name]["port"] = int(value.split(" port ")[1])
+                return "port changed from '80' to '81' by 'stats socket command'\n"
+            state = value
             self.held[name]["bits"] = {"ready": 0, "drain": 8, "maint": 1}[state]
             return "\n"
+        if command == "show info":
+            return f"Name: HAProxy\nUptime: 0d 0h00m07s\nUptime_sec: {self.uptime}\n"
         if command == "show stat":
             self.looks -= 1
             if self.looks == 0:
@@ -38,32 +48,41 @@ class Fake(Runtime):
             return "\n".join([COLUMNS, "site,FRONTEND,,3,OPEN,,,,", *rows, "app,BACKEND,0,0,UP,,,,", ""])
         if command != "show servers state app":
             return "Can't find backend.\n"
-        rows = [f"3 app 1 {name} 192.0.2.1 2 {held['bits']} 1" for name, held in self.held.items()]
+        rows = [f"3 app 1 {name} 192.0.2.1 2 {held['bits']} 1 {held['port']}" for name, held in self.held.items()]
         return "\n".join(["1", HEADER, *rows, ""])
 
 
 def ask(runtime: Runtime, check_mode: bool = False, **parameters: Any) -> dict[str, Any]:
     """Run the module with its defaults."""
     defaults = {"name": "one", "backend": "app", "socket": "/nowhere", "state": None, "wait": 5, "keep_up": 0}
-    return run({**defaults, "required": False, **parameters}, check_mode, runtime)
+    more = {
+        "required": False,
+        "roll_out": False,
+        "notes": "/nowhere",
+        "address": None,
+        "port": None,
+        "up": [],
+        "settled": 0,
+    }
+    return run({**defaults, **more, **parameters}, check_mode, runtime)
 
 
 @pytest.mark.parametrize(("bits", "admin"), [(0, "ready"), (1, "maint"), (4, "maint"), (8, "drain"), (9, "maint")])
 def test_orders_are_read_from_the_admin_bits(bits: int, admin: str) -> None:
-    assert parse_admin_states(f"1\n{HEADER}\n3 app 1 one 192.0.2.1 2 {bits} 1\n") == {"one": admin}
+    assert parse_states(f"1\n{HEADER}\n3 app 1 one 192.0.2.1 2 {bits} 1 80\n") == {"one": (admin, "192.0.2.1:80")}
 
 
 def test_servers_are_read_from_both_answers() -> None:
     runtime = Fake(one={"sessions": 2}, two={"status": "DOWN", "bits": 8})
     assert parse_servers(runtime.ask("show stat"), runtime.ask("show servers state app"), "app") == [
-        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms"),
-        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms"),
+        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms", "192.0.2.1:80"),
+        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms", "192.0.2.1:80"),
     ]
 
 
 def test_unreadable_answer_is_a_sentence() -> None:
     with pytest.raises(HaproxyError, match=r"^HAProxy says about its servers: Permission denied$"):
-        parse_admin_states("Permission denied\n")
+        parse_states("Permission denied\n")
 
 
 def test_drain_waits_for_the_last_session() -> None:
@@ -125,7 +144,14 @@ def test_unknown_server_is_no_failure_unless_required(parameters: dict[str, Any]
 
 def test_no_socket_is_no_failure_unless_required() -> None:
     runtime = Runtime("/nowhere/admin.sock")
-    assert ask(runtime, state="drain") == {"changed": False, "known": False, "reached": False, "servers": []}
+    assert ask(runtime, state="drain") == {
+        "changed": False,
+        "known": False,
+        "reached": False,
+        "servers": [],
+        "noted": [],
+        "down": {},
+    }
     with pytest.raises(HaproxyError, match=r"^No HAProxy answers at /nowhere: No such file or directory\.$"):
         ask(runtime, state="drain", required=True)
 
@@ -142,3 +168,85 @@ def test_last_up_server_is_kept() -> None:
     with pytest.raises(HaproxyError, match=r"^one stays in"):
         ask(runtime, state="drain", keep_up=1)
     assert runtime.orders == []
+
+
+DRAINED = 8
+
+
+def test_drain_of_a_roll_out_is_noted_until_it_has_ended(tmp_path: Path) -> None:
+    runtime = Fake(one={})
+    notes = str(tmp_path)
+    assert ask(runtime, state="drain", roll_out=True, notes=notes)["noted"] == ["one"]
+    result = ask(runtime, state="ready", roll_out=True, notes=notes)
+    assert (result["noted"], result["reached"], runtime.held["one"]["bits"]) == ([], True, 0)
+
+
+def test_roll_out_leaves_the_drain_of_an_operator(tmp_path: Path) -> None:
+    runtime = Fake(one={"bits": DRAINED})
+    notes = str(tmp_path)
+    assert ask(runtime, state="drain", roll_out=True, notes=notes)["left_out"]
+    result = ask(runtime, state="ready", roll_out=True, notes=notes)
+    assert (result["left_out"], result["noted"], runtime.orders) == (True, [], [])
+
+
+@pytest.mark.parametrize("state", ["drain", "ready"])
+def test_word_of_an_operator_ends_the_note(tmp_path: Path, state: str) -> None:
+    runtime = Fake(one={})
+    ask(runtime, state="drain", roll_out=True, notes=str(tmp_path))
+    assert ask(runtime, state=state, notes=str(tmp_path))["noted"] == []
+
+
+def test_drain_that_a_killed_roll_out_has_left_is_ended(tmp_path: Path) -> None:
+    runtime = Fake(one={}, two={}, three={"bits": DRAINED})
+    notes = str(tmp_path)
+    for name in ("one", "gone"):
+        (tmp_path / "app").mkdir(exist_ok=True)
+        (tmp_path / "app" / name).touch()
+    ask(runtime, name="one", state="drain", roll_out=True, notes=notes)
+    assert ask(runtime, name=None, state="ready", roll_out=True, notes=notes)["noted"] == ["gone", "one"]
+    assert {name: held["bits"] for name, held in runtime.held.items()} == {"one": 0, "two": 0, "three": DRAINED}
+    assert ask(runtime, name=None, notes=notes)["noted"] == []
+
+
+def test_note_is_there_before_the_drain(tmp_path: Path) -> None:
+    class Cut(Fake):
+        def ask(self, command: str) -> str:
+            if command.startswith("set server"):
+                raise OSError("cut off")
+            return super().ask(command)
+
+    with pytest.raises(OSError, match="cut off"):
+        ask(Cut(one={}), state="drain", roll_out=True, notes=str(tmp_path))
+    assert ask(Fake(one={}), notes=str(tmp_path))["noted"] == ["one"]
+
+
+def test_changed_port_is_told_before_the_server_is_ready(tmp_path: Path) -> None:
+    runtime = Fake(one={"bits": DRAINED})
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "one").touch()
+    ask(runtime, state="ready", roll_out=True, notes=str(tmp_path), address="192.0.2.1", port=81)
+    assert runtime.orders == ["set server app/one addr 192.0.2.1 port 81", "set server app/one state ready"]
+    assert ask(runtime, state="ready", roll_out=True, address="192.0.2.1", port=81)["changed"] is False
+
+
+def test_servers_that_must_be_up_are_waited_for_and_named() -> None:
+    runtime = Fake(one={}, two={"status": "DOWN"}, three={"bits": DRAINED})
+    down = ask(runtime, name=None, up=["one", "two", "three", "four"], wait=0.01)["down"]
+    assert sorted(down) == ["four", "two"]
+    assert down["two"].startswith("two of backend app is DOWN (ready), not UP")
+    assert ask(Fake(looks=2, one={"status": "DOWN"}), name=None, up=["one"])["down"] == {}
+
+
+def test_states_of_a_new_process_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Fake(one={})
+
+    def slept(seconds: float) -> None:
+        if seconds:
+            runtime.uptime += seconds
+            # Until its own checks have said something, it has what its predecessor knew.
+            runtime.held["one"]["status"] = "NOLB"
+
+    monkeypatch.setattr("time.sleep", slept)
+    assert ask(runtime, name=None, up=["one"], wait=0, settled=5)["down"] == {}
+    assert list(ask(runtime, name=None, up=["one"], wait=0, settled=9)["down"]) == ["one"]
+    assert runtime.uptime == 9

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from roll_out import (
     batch_problem,
+    brings_foreign,
+    engine_verdict,
     failure_text,
     inventory_note,
+    lock_note,
+    only_ours,
+    out_note,
+    ran_here,
     release_before,
     releases_after,
+    roll_back_plan,
     roll_out_audit,
     roll_out_failures,
     roll_out_left_out,
+    roll_out_order,
     roll_out_outcomes,
     roll_out_summary,
     roll_out_verdict,
     target_problem,
+    unprepared,
 )
 
 OWN = "evenkeel.local/backend_app:"
+
+
+FOUND: dict[str, list[str]] = {"drained": [], "silent": []}
 
 
 def outcome(host: str, result: str = "swapped", text: str = "") -> dict[str, Any]:
@@ -79,12 +92,12 @@ def test_outcomes_of_hosts_that_never_had_their_turn_are_waiting() -> None:
             "rolling_swap_outcome": {"result": "failed", "text": "why"},
             "rolling_swap_left_out": ["lb"],
         },
-        "two": {"backend_app_swap": {"from": "a", "to": "b"}},
+        "two": {"backend_app_swap": {"from": "a", "to": "b"}, "rolling_swap_runs": {"stdout": "a\n"}},
     }
     outcomes = roll_out_outcomes(hostvars, hostvars)
     assert outcomes == [
         {"host": "one", "from": "a", "to": "b", "left_out": ["lb"], "result": "failed", "text": "why"},
-        {"host": "two", "from": "a", "to": "b", "left_out": [], "result": "waiting", "text": ""},
+        {"host": "two", "from": "a", "to": "b", "left_out": [], "result": "waiting", "text": "", "runs": "a"},
     ]
     assert [failure["host"] for failure in roll_out_failures(outcomes)] == ["one"]
 
@@ -105,7 +118,8 @@ def test_log_line_says_who_what_and_how_it_went() -> None:
 
 
 def test_verdict_is_a_sentence_and_what_the_hosts_said() -> None:
-    text = roll_out_verdict([outcome("one", "put back"), outcome("two", "failed", "not ready"), outcome("three")])
+    held = [outcome("one", "put back"), outcome("two", "failed", "not ready"), outcome("three", "waiting")]
+    text = roll_out_verdict([each | {"runs": f"{OWN}1-a"} for each in held], ["one", "two", "three"], FOUND)
     assert text.splitlines() == [
         "The roll-out failed on two and was undone: the old version runs everywhere, and no host stays drained by it.",
         "two: not ready",
@@ -113,9 +127,36 @@ def test_verdict_is_a_sentence_and_what_the_hosts_said() -> None:
 
 
 def test_verdict_promises_nothing_of_a_broken_host() -> None:
-    text = roll_out_verdict([outcome("one", "broken", "lb can't be reached any more.")])
+    held = [outcome("one", "broken", "lb can't be reached any more.")]
+    text = roll_out_verdict(held, ["one"], FOUND)
     assert "one could not be put back in full and needs a look" in text
     assert "drained" not in text
+
+
+def test_verdict_says_what_was_found_and_not_what_should_be() -> None:
+    held = [outcome("one", "put back"), outcome("two", "failed", "not ready")]
+
+    def first(*images: str, backends: Sequence[str] = ("one", "two"), **more: list[str]) -> str:
+        asked = [each | {"runs": image and OWN + image} for each, image in zip(held, images, strict=True)]
+        return roll_out_verdict(asked, backends, FOUND | more).splitlines()[0]
+
+    assert first("2-b", "1-a").endswith("one runs 2-b, two runs 1-a, and no host stays drained by it.")
+    assert first("", "1-a").endswith("one runs nothing, two runs 1-a, and no host stays drained by it.")
+    # Another backend runs something else, and was no part of it.
+    assert first("1-a", "1-a", backends=("one", "two", "three")).startswith(
+        "The roll-out failed on two and was undone: one runs 1-a, two runs 1-a"
+    )
+    assert first("1-a", "1-a", drained=["one"]).endswith("the old version runs everywhere, still drained: one.")
+    assert "what lb drains is not known" in first("1-a", "1-a", silent=["lb"])
+
+
+def test_verdict_about_an_engine_promises_no_undoing() -> None:
+    held = [outcome("one"), outcome("two", "failed", "no disk"), outcome("three", "waiting")]
+    assert engine_verdict(held, FOUND).splitlines() == [
+        "The engine was not brought in line on two: three still runs as before, no host stays drained by it.",
+        "two: no disk",
+    ]
+    assert "still drained: two" in engine_verdict(held, FOUND | {"drained": ["two"]})
 
 
 def test_summary_says_what_changed_or_that_nothing_did() -> None:
@@ -145,3 +186,118 @@ def test_target_is_a_backend_or_a_sentence() -> None:
     run = "run drain.yml with -e target=<one of one, two>."
     assert target_problem("ten", ["one", "two"], "drain.yml") == f"`ten` is no backend of this inventory: {run}"
     assert target_problem("", ["one", "two"], "drain.yml") == f"Which backend is meant was not said: {run}"
+
+
+def ran(running: str, former: str = "", **recorded: str) -> dict[str, Any]:
+    return {"running": running, "former": former, "recorded": recorded}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "target"),
+    [
+        # Nothing was cut off.
+        ([ran("b", current="b", previous="a")] * 2, "a"),
+        # A deploy was killed half-way, or between two tasks of the first host: it is taken back.
+        ([ran("c", former="b", current="b", previous="a"), ran("b", current="b", previous="a")], "b"),
+        ([ran("", former="b", current="b", previous="a"), ran("b", current="b", previous="a")], "b"),
+        ([ran("b", former="a"), ran("a")], "a"),
+        # A rollback was: it is finished.
+        ([ran("a", former="b", current="b", previous="a"), ran("b", current="b", previous="a")], "a"),
+        (
+            [
+                ran("a", former="b", current="b", previous="a"),
+                ran("", former="b", current="b", previous="a"),
+                ran("b", current="b", previous="a"),
+            ],
+            "a",
+        ),
+        # Everything was written but what was put aside.
+        ([ran("b", former="a", current="b", previous="a")] * 2, "a"),
+    ],
+)
+def test_way_back(hosts: list[dict[str, Any]], target: str) -> None:
+    assert roll_back_plan(dict(zip("abc", hosts, strict=False))) == {"target": target, "problem": ""}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "problem"),
+    [
+        ([ran(""), ran("a")], "one has no container of the application"),
+        ([ran("a"), ran("a")], "one has no previous version: nothing but a was ever rolled out there."),
+        ([ran("a", current="a"), ran("b", current="b")], "The backends do not run the same versions"),
+    ],
+)
+def test_no_way_back_is_one_sentence(hosts: list[dict[str, Any]], problem: str) -> None:
+    plan = roll_back_plan(dict(zip(["one", "two"], hosts, strict=False)))
+    assert plan["target"] == ""
+    assert problem in plan["problem"]
+
+
+def test_hosts_that_were_left_half_way_come_first() -> None:
+    hostvars = {"one": {"backend_app_swap": {"former": False}}, "two": {"backend_app_swap": {"former": True}}, "x": {}}
+    assert roll_out_order(["one", "x", "two"], hostvars) == ["two", "one", "x"]
+
+
+FOREIGN = "registry.example.com/app:1"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "wanted"),
+    [
+        ([{}, {"backend_app_image": ""}], True),
+        ([{}, {"backend_app_image": FOREIGN}], False),
+        # Before, in the middle, after, undone.
+        ([{"swap": ("1-a", FOREIGN)}], False),
+        ([{"swap": (FOREIGN, "1-a")}], False),
+        ([{"swap": (FOREIGN, "1-a"), "result": "swapped"}, {"swap": (FOREIGN, "1-a")}], False),
+        ([{"swap": (FOREIGN, "1-a"), "result": "swapped"}], True),
+        ([{"swap": ("1-a", FOREIGN), "result": "swapped"}], False),
+        ([{"swap": ("1-a", FOREIGN), "result": "failed"}, {"swap": ("1-a", FOREIGN)}], True),
+        ([{"swap": ("1-a", FOREIGN), "result": "broken"}], False),
+        # A rollback ignores what the inventory asks for, and so do the limits.
+        ([{"swap": ("1-a", "2-b"), "result": "swapped", "backend_app_image": FOREIGN}], True),
+        ([{"backend_app_image": FOREIGN, "backend_app_ran": {"running": f"{OWN}1-a"}}], True),
+        ([{"swap": ("", "1-a"), "result": "swapped"}], True),
+    ],
+)
+def test_limits_follow_what_runs(hosts: list[dict[str, Any]], wanted: bool) -> None:
+    def image(text: str) -> str:
+        return OWN + text if text and "/" not in text else text
+
+    for held in hosts:
+        if "swap" in held:
+            held["backend_app_swap"] = dict(zip(("from", "to"), map(image, held["swap"]), strict=True))
+        if "result" in held:
+            held["rolling_swap_outcome"] = {"result": held["result"], "text": ""}
+    assert only_ours(map(str, range(len(hosts))), {str(at): held for at, held in enumerate(hosts)}) is wanted
+
+
+def test_balancers_are_prepared_for_a_foreign_image() -> None:
+    hostvars = {"one": {"backend_app_swap": {"to": FOREIGN}}, "two": {"backend_app_swap": {"to": f"{OWN}1-a"}}, "x": {}}
+    assert brings_foreign(["one", "two"], hostvars)
+    assert not brings_foreign(["two", "x"], hostvars)
+    assert unprepared(["lb"], {"lb": {"rolling_prepared": ""}}) == ""
+    assert unprepared(["lb", "lb-2"], {"lb": {}, "lb-2": {"rolling_prepared": "no disk"}}).endswith(
+        "lb: it is not part of this run (--limit); lb-2: no disk."
+    )
+
+
+def test_lock_that_may_be_in_use_is_one_sentence_that_says_what_to_type() -> None:
+    text = lock_note({"holder": "me@there (deploy)", "since": "noon"}, ["one"])
+    assert text.startswith("me@there (deploy) has held the lock since noon and has drained one: ")
+    assert "-e deploy_break_lock=true" in text
+
+
+def test_backends_without_requests_are_named() -> None:
+    servers = [
+        {"name": "one", "admin": "ready", "status": "UP", "last_check": ""},
+        {"name": "two", "admin": "drain", "status": "DRAIN", "last_check": ""},
+        {"name": "three", "admin": "ready", "status": "DOWN 1/2", "last_check": "L4TOUT in 2 ms"},
+        {"name": "elsewhere", "admin": "drain", "status": "DRAIN", "last_check": ""},
+    ]
+    text = out_note(servers, ["one", "two", "three"])
+    assert text == (
+        "two gets no requests, as somebody has ordered: ready.yml -e target=two ends that. "
+        "three is DOWN 1/2: L4TOUT in 2 ms."
+    )
+    assert ran_here(["one", "two"], {"one": {"backend_app_host": {}}, "two": {}}) == ["one"]

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import changes
 import faults
+import kills
 import pytest
+import requests
 from changes import NEVER_READY, NEW, OLD, played, settings, versions
 from failover import Outcome, states, under_load, wait_until_all_up
+from kills import LOCK
 from scenario import Scenario
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 BUSY = ("--max-lateness", "5")
-LOCK = "/run/evenkeel-deploy.lock"
 
 
 @pytest.fixture
@@ -105,9 +107,14 @@ def test_second_deploy_is_refused(scenario: Scenario) -> None:
     try:
         said = played(scenario, "deploy.yml", "-e", "backend_app_version=3.0.0", wanted=2)
         assert "somebody@elsewhere" in said
-        assert "Nothing was changed." in said
+        assert "No container was replaced." in said
+        # What changes nothing says so too, and what to type.
+        said = played(scenario, "deploy.yml")
+        assert "somebody@elsewhere has held the lock since 2026-01-01T00:00:00Z" in said
+        played(scenario, "deploy.yml", "-e", "deploy_break_lock=true")
+        assert not balancer.file(LOCK).exists
     finally:
-        balancer.check_output("rm %s", LOCK)
+        balancer.check_output("rm -f %s", LOCK)
     assert versions(scenario) == {OLD}
 
 
@@ -125,3 +132,61 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
         host.check_output("docker rename elsewhere backend_app")
     assert "backend-3 has no container of the application" in said
     assert "Nothing was changed." in said
+
+
+@pytest.mark.parametrize(
+    ("killed", "moment", "plain"),
+    [
+        # Between two containers: nothing runs, and the host is drained.
+        (["deploy.yml", "-e", f"backend_app_version={NEW}"], "replace | Run the new container", ["deploy.yml"]),
+        # The plain run finds nothing to replace: what is there is as wanted, and drained.
+        (["site.yml", "-e", "backend_app_threads=120"], "drain | Let running requests end", ["site.yml"]),
+        # Before that, the site has to have something to roll back to.
+        (["deploy.yml", "-e", f"backend_app_version={NEW}"], "release | Remove the former container", ["rollback.yml"]),
+    ],
+)
+def test_killed_run_is_mended_by_the_next(scenario: Scenario, killed: list[str], moment: str, plain: list[str]) -> None:
+    assert kills.killed(scenario, killed, lambda _, name: moment in name)
+    assert kills.mended(scenario, *plain) == []
+    assert versions(scenario) == {OLD}
+
+
+def test_rollback_that_was_killed_is_finished(scenario: Scenario) -> None:
+    played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}")
+    assert kills.killed(scenario, ["rollback.yml"], lambda _, name: "replace | Put the former container aside" in name)
+    assert kills.mended(scenario, "rollback.yml") == []
+
+
+def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
+    url = f"http://{scenario.addresses['balancer']}/sleep/1/x"
+    balancer = scenario.host("balancer").file("/etc/haproxy/haproxy.cfg")
+    assert "{ path_beg /sleep/ }" in balancer.content_string
+    with changes.foreign_image(scenario) as image:
+        played(scenario, "deploy.yml", "-e", f"backend_app_image={image}")
+        assert "{ path_beg /sleep/ }" not in balancer.content_string
+        assert requests.get(url, timeout=10).status_code == 200
+        # Said on the command line, it beat what a rollback was about to start.
+        said = played(scenario, "rollback.yml", "-e", f"backend_app_image={image}")
+        assert f"{image} -> {OLD}" in said
+        running = {
+            kills.on_host(scenario, name, "docker inspect backend_app --format '{{.Config.Image}}'")
+            for name in BACKENDS
+        }
+        assert len(running) == 1
+        assert f"/backend_app:{OLD}-" in running.pop()
+    assert "{ path_beg /sleep/ }" in balancer.content_string
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("haproxy_check_path=/nowhere", "of backend app is DOWN (ready), not UP"),
+        ("haproxy_timeout_server=30ms", "/sleep/0.2/front did not answer as wanted within 10 s: last it said 504"),
+    ],
+)
+def test_front_that_does_not_serve_ends_the_run(scenario: Scenario, setting: str, sentence: str) -> None:
+    try:
+        said = played(scenario, "site.yml", "--limit", "balancer", "-e", setting, "-e", "front_wait=5", wanted=2)
+        assert sentence in said
+    finally:
+        played(scenario, "site.yml", "--limit", "balancer")
