@@ -21,6 +21,7 @@ from scenario import Scenario
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
+OTHERS = ("backend-1", "backend-3")
 # The generator shares the cores that are kept busy: it may be late, and says by how much.
 LATE = ("--max-lateness", "3")
 
@@ -65,6 +66,41 @@ EVENTS = (
         lambda s: [faults.stopped(s, VICTIM), changes.reloads(s, VICTIM, 50, pause=0.6)],
         0,
     ),
+    # Nothing is down in these, or not what is slow.
+    Event(
+        "stall-0.5",
+        "no packet for 0.5 s from any backend, 3 times",
+        lambda s: [faults.stall(s, *BACKENDS, seconds=0.5)],
+        0,
+    ),
+    Event("stall-1", "… for 1 s, 3 times", lambda s: [faults.stall(s, *BACKENDS, seconds=1)], 0),
+    Event("stall-2", "… for 2 s, 3 times", lambda s: [faults.stall(s, *BACKENDS, seconds=2)], 0),
+    Event(
+        "cut-stall",
+        "power cut of one; the others pass no packet for 1 s, 3 times",
+        lambda s: [faults.power_cut(s, VICTIM), faults.stall(s, *OTHERS, seconds=1)],
+        1,
+    ),
+    Event(
+        "balancer",
+        "no packet for 1 s from the balancer, 3 times",
+        lambda s: [faults.stall(s, "balancer", seconds=1)],
+        0,
+    ),
+    Event(
+        "late",
+        "the application 1.5 s late on all backends, 10 s",
+        lambda s: [faults.late(s, *BACKENDS, seconds=1.5)],
+        10,
+    ),
+    Event(
+        "overload",
+        "reboot of a backend while every core has four busy loops",
+        lambda s: [faults.saturation(4), faults.reboot(s, VICTIM)],
+        10,
+        LATE,
+    ),
+    Event("worker", "SIGKILL of HAProxy's worker", lambda s: [faults.worker_killed(s)], 2),
     # The proof that the rows above could show a loss.
     Event(
         "guide",

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
 from failover import states
-from scenario import Scenario, wait_until
+from scenario import PROJECT, Scenario, wait_until
 
 _BURN = "while True: pass"
+_SLOW_PORT = 18999
 
 
 def _docker(*arguments: str) -> None:
@@ -90,6 +92,59 @@ def loss(scenario: Scenario, name: str, share: float) -> Iterator[None]:
 
 
 @contextmanager
+def stall(scenario: Scenario, *names: str, seconds: float, times: int = 3, pause: float = 3) -> Iterator[None]:
+    """Hosts pass no packet for some seconds, several times, all of them at once. Nothing of them is down."""
+    # The hosts do it by themselves, at the same moment: what comes from outside would be late on a busy machine.
+    script = """
+        rules() {
+            printf '%s\\n' '*raw' "$1 PREROUTING ! -i lo -j DROP" COMMIT \\
+                '*mangle' "$1 POSTROUTING ! -o lo -j DROP" COMMIT | iptables-restore --wait --noflush
+        }
+        sleep $(awk -v now=$(date +%s.%N) -v at=$1 'BEGIN { print at > now ? at - now : 0 }')
+        for time in $(seq $3); do rules -I; sleep $2; rules -D; sleep $4; done
+    """
+    arguments = (str(time.time() + 2), str(seconds), str(times), str(pause))
+    running = [
+        subprocess.Popen(["docker", "exec", scenario.container(name), "sh", "-c", script, "stall", *arguments])
+        for name in names
+    ]
+    assert [process.wait(30 + times * (seconds + pause)) for process in running] == [0] * len(names)
+    yield
+
+
+@contextmanager
+def late(scenario: Scenario, *names: str, seconds: float) -> Iterator[None]:
+    """The application answers so many seconds later, on all these hosts: a proxy holds every byte back."""
+    lead = f"PREROUTING -s {scenario.addresses['balancer']} -p tcp --dport 80 -j REDIRECT --to-ports {_SLOW_PORT}"
+    program = PROJECT / "roles" / "chaos" / "files" / "slow_proxy.py"
+    for name in names:
+        _docker("cp", str(program), f"{scenario.container(name)}:/var/tmp/slow_proxy.py")
+        scenario.host(name).check_output(
+            "systemd-run --quiet --unit=late --property=TimeoutStopSec=60 "
+            f"python3 /var/tmp/slow_proxy.py {_SLOW_PORT} {scenario.addresses[name]} 80 {seconds} && "
+            f"for try in $(seq 100); do ss -Hltn 'sport = :{_SLOW_PORT}' | grep -q . && exit 0; sleep 0.1; done; exit 1"
+        )
+    for name in names:
+        scenario.host(name).check_output(f"iptables --wait -t nat -I {lead}")
+    try:
+        yield
+    finally:
+        for name in names:
+            scenario.host(name).check_output(f"iptables --wait -t nat -D {lead}")
+        # It ends with the last of its connections.
+        for name in names:
+            scenario.host(name).check_output("systemctl stop late; rm /var/tmp/slow_proxy.py")
+
+
+@contextmanager
+def worker_killed(scenario: Scenario) -> Iterator[None]:
+    """HAProxy's worker gets SIGKILL, which ends its master too; systemd starts it again."""
+    host = scenario.host("balancer")
+    host.check_output("kill -KILL $(pgrep --parent $(systemctl show haproxy --property=MainPID --value))")
+    yield
+
+
+@contextmanager
 def frozen(scenario: Scenario, name: str) -> Iterator[None]:
     """The application's processes stand still: connections are accepted and never answered."""
     host = scenario.host(name)
@@ -112,9 +167,9 @@ def stopped(scenario: Scenario, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def saturation() -> Iterator[None]:
-    """Every core of this machine, hence of all hosts, is busy."""
-    burning = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in os.sched_getaffinity(0)]
+def saturation(times: int = 1) -> Iterator[None]:
+    """Every core of this machine, hence of all hosts, is busy, with so many busy loops for each."""
+    burning = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(times * len(os.sched_getaffinity(0)))]
     try:
         yield
     finally:

@@ -17,6 +17,8 @@ import requests
 from failover import Outcome, answers, states, under_load, wait_until_all_up
 from scenario import Scenario, wait_until
 
+from evenkeel.load import failures
+
 SECONDS = 5
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
@@ -55,6 +57,53 @@ def test_what_is_not_costs_only_what_may_not_be_done_twice(scenario: Scenario, r
     nobody_noticed(outcome)
     # It was hit, and it is back.
     assert set(outcome.summary.backends) == set(BACKENDS)
+
+
+def test_stall_of_all_backends_is_not_their_death(scenario: Scenario, records: Path) -> None:
+    made = faults.stall(scenario, *BACKENDS, seconds=2, times=2)
+    outcome = under_load(scenario, records, made, seconds=0, arguments=BUSY)
+    print(outcome)
+    assert outcome.summary.valid
+    # Nothing was down, and what was not sent is sent again.
+    assert outcome.failed("GET") == outcome.failed("POST") == []
+    assert outcome.longest_gap > 1.5, "there was a stall"
+
+
+def test_stall_of_the_others_while_one_is_off(scenario: Scenario, records: Path) -> None:
+    made = (faults.power_cut(scenario, VICTIM), faults.stall(scenario, "backend-1", "backend-3", seconds=1, times=2))
+    outcome = under_load(scenario, records, *made, seconds=1, arguments=BUSY)
+    nobody_noticed(outcome, longest_gap=2.5)
+
+
+def test_stall_of_the_balancer_costs_nothing(scenario: Scenario, records: Path) -> None:
+    made = faults.stall(scenario, "balancer", seconds=1, times=2)
+    nobody_noticed(under_load(scenario, records, made, seconds=0, arguments=BUSY), longest_gap=2.5)
+
+
+def test_application_that_is_late_everywhere_is_waited_for(scenario: Scenario, records: Path) -> None:
+    made = faults.late(scenario, *BACKENDS, seconds=1.5)
+    outcome = under_load(scenario, records, made, seconds=SECONDS, arguments=BUSY)
+    print(outcome)
+    assert outcome.summary.valid
+    assert outcome.failed("GET") == outcome.failed("POST") == []
+    assert outcome.slowest_get > 2.4, "it was late"
+
+
+def test_reboot_beside_overloaded_hosts_costs_nothing(scenario: Scenario, records: Path) -> None:
+    made = (faults.saturation(4), faults.reboot(scenario, VICTIM))
+    outcome = under_load(scenario, records, *made, seconds=SECONDS, arguments=("--max-lateness", "20"))
+    print(outcome)
+    assert outcome.failed("GET") == []
+    assert outcome.failed_later("POST") == []
+
+
+def test_killed_worker_costs_what_was_in_flight(scenario: Scenario, records: Path) -> None:
+    outcome = under_load(scenario, records, faults.worker_killed(scenario), seconds=2, arguments=BUSY)
+    print(outcome)
+    assert outcome.summary.valid
+    failed = outcome.failed("GET") + outcome.failed("POST")
+    # Sent before, and not refused: a connection made since then waits in the socket that systemd holds.
+    assert [record for record in failed if record.at > outcome.hit or record.failure == failures.CONNECT] == []
 
 
 def test_lossy_network_costs_next_to_nothing(scenario: Scenario, records: Path) -> None:

@@ -221,7 +221,7 @@ def test_killed_worker_costs_only_what_is_in_flight(host: Any, address: str) -> 
     before = main_pid(host)
     for number in range(400):
         if number == 50:
-            host.check_output("pkill --signal KILL --parent %s", before.partition("=")[2])
+            host.check_output("kill -KILL $(pgrep --parent %s)", before.partition("=")[2])
         try:
             requests.get(f"http://{address}:8080/name", timeout=10).raise_for_status()
         except requests.RequestException as error:
