@@ -1,4 +1,4 @@
-"""The linear strategy, with Mitogen where it is installed.
+"""The linear strategy, with Mitogen where it is installed and knows this ansible-core.
 
 Mitogen keeps one Python process on each host for the whole run, where Ansible sends and starts a new one for every
 task: a second run of the site takes less than half the time. Without Mitogen everything works the same, slower.
@@ -6,10 +6,101 @@ task: a second run of the site takes less than half the time. Without Mitogen ev
 
 from __future__ import annotations
 
-try:
+import functools
+import importlib.metadata
+from collections.abc import Callable
+from typing import Any
+
+from ansible.plugins.strategy import linear
+from ansible.release import __version__ as core
+from ansible.utils.display import Display
+
+# What Mitogen 0.3.54 is tested with by its authors. It takes any later core too, and fails in the middle of a run.
+NEWEST_CORE = (2, 21)
+
+# Mitogen's own preferences, which an inventory's SSH options may replace.
+PREFERENCES = {"LogLevel", "Compression", "ServerAliveInterval", "ServerAliveCountMax", "StrictHostKeyChecking"}
+PREFERENCES |= {"UserKnownHostsFile", "GlobalKnownHostsFile"}
+
+
+def reason_against_mitogen(version: str, mitogen: str | None) -> str:
+    """Return why Mitogen is not used, or nothing.
+
+    Args:
+        version: of ansible-core, such as ``2.21.5`` or ``2.22.0b1``.
+        mitogen: the installed version of Mitogen, None where there is none.
+    """
+    if mitogen is None:
+        return "Mitogen is not installed (pip install mitogen)"
+    if tuple(int(part) for part in version.split(".")[:2]) > NEWEST_CORE:
+        known = ".".join(map(str, NEWEST_CORE))
+        return f"Mitogen {mitogen} is tested with ansible-core up to {known}, and this is {version}"
+    return ""
+
+
+def put_options_first(build: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+    """Wrap Mitogen's maker of SSH commands: the inventory's options come before Mitogen's preferences.
+
+    SSH takes the first value of an option that it is given, so Mitogen's won. And without a word from the user, it is
+    for SSH's own settings to say what becomes of unknown host keys, as in plain Ansible.
+    """
+
+    @functools.wraps(build)
+    def get_boot_command(connection: Any) -> list[str]:
+        options = connection.options
+        wanted, mark = options.ssh_args or [], object()
+        options.ssh_args = [mark]
+        try:
+            command: list[Any] = build(connection)
+        finally:
+            options.ssh_args = wanted
+        place = command.index(mark)
+        kept: list[str] = [command[0]]
+        preferences: list[str] = []
+        words = iter(command[1:place])
+        for word in words:
+            pair = [word, next(words)] if word in {"-o", "-l", "-p", "-i"} else [word]
+            preferred = word == "-o" and pair[1].split()[0] in PREFERENCES
+            if pair[1:] != ["StrictHostKeyChecking yes"]:
+                (preferences if preferred else kept).extend(pair)
+        return [*kept, *wanted, *preferences, *command[place + 1 :]]
+
+    return get_boot_command
+
+
+def hide_own_deprecation(display: Any) -> None:
+    """Keep ansible-core's notice about strategy plugins, said of this one at every run, off the screen."""
+    show = display.deprecated
+
+    @functools.wraps(show)
+    def deprecated(msg: str, *args: Any, **kwargs: Any) -> None:
+        # Ansible looks up the call stack for the plugin that is at fault: not this one.
+        _skip_stackwalk = True
+        if not msg.startswith("Use of strategy plugins not included in ansible.builtin"):
+            show(msg, *args, **kwargs)
+
+    display.deprecated = deprecated
+
+
+def installed(package: str) -> str | None:
+    """Return the version of an installed package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+StrategyModule: Any = linear.StrategyModule
+hide_own_deprecation(Display())
+if reason := reason_against_mitogen(core, installed("mitogen")):
+    Display().warning(f"This run takes about twice as long: {reason}.")
+else:
+    import mitogen.ssh
+
     # By its own package, not by its path: the path holds the Python version.
-    from ansible_mitogen.plugins.strategy.mitogen_linear import StrategyModule
-except ImportError:
-    from ansible.plugins.strategy.linear import StrategyModule
+    from ansible_mitogen.plugins.strategy import mitogen_linear
+
+    StrategyModule = mitogen_linear.StrategyModule
+    mitogen.ssh.Connection.get_boot_command = put_options_first(mitogen.ssh.Connection.get_boot_command)
 
 __all__ = ["StrategyModule"]

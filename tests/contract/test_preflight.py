@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+import guard
+
 PROJECT = Path(__file__).resolve().parents[2]
 SOUND = """
 all:
@@ -152,6 +154,51 @@ def test_empty_inventory_is_refused(tmp_path: Path) -> None:
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("all: {}\n")
     refused(site(inventory), "The inventory has no backend")
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """Make a copy of the project whose site.yml no Ansible can read, as an old one can't read the real one."""
+    project = tmp_path / "a project"
+    for name in ("roles", "plugins", "playbooks", "vars_plugins", "group_vars"):
+        shutil.copytree(PROJECT / name, project / name, symlinks=True)
+    for name in ("ansible.cfg", "requirements.yml"):
+        shutil.copy(PROJECT / name, project / name)
+    (project / "site.yml").write_text("- hosts: all\n  unknown_keyword: true\n")
+    (project / "hosts.yml").write_text(SOUND)
+    return project
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "playbooks/site.yml"])
+def test_world_writable_folder_is_refused_with_one_sentence(broken: Path, playbook: str) -> None:
+    broken.chmod(0o777)
+    run = site(Path("hosts.yml"), project=broken, playbook=playbook)
+    refused(run, f"Every user may write to '{broken}', so Ansible ignores its ansible.cfg: chmod o-w '{broken}'")
+    assert "unknown_keyword" not in run.stderr
+
+
+def test_run_from_another_folder_is_refused_with_one_sentence(broken: Path) -> None:
+    run = site(broken / "hosts.yml", project=broken.parent, playbook=str(broken / "site.yml"))
+    refused(run, f"Ansible has not read the project's ansible.cfg: start it in '{broken}', or export ANSIBLE_CONFIG")
+
+
+def test_missing_collection_is_refused_with_one_sentence(broken: Path) -> None:
+    with (broken / "requirements.yml").open("a") as file:
+        file.write('  - name: community.missing\n    version: "1.0.0"\n')
+    run = site(Path("hosts.yml"), project=broken)
+    refused(run, "community.missing is not installed: ansible-galaxy collection install -r")
+
+
+def test_what_guards_comes_before_what_it_guards(broken: Path) -> None:
+    # In force, the settings pass; then Ansible reads the playbook.
+    assert "unknown_keyword" in site(Path("hosts.yml"), project=broken).stderr
+
+
+@pytest.mark.parametrize(
+    ("version", "old"), [("2.9.27", True), ("2.18.6", True), ("2.19.0b1", False), ("3.0.0", False)]
+)
+def test_old_ansible_core_is_named(version: str, old: bool) -> None:
+    assert ("is too old: 2.19 or newer is needed" in guard.version_problem(version)) == old
 
 
 def test_lost_wiring_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The strategy that uses Mitogen: when it does, and the SSH commands that come out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import mitogen.parent
+import mitogen.ssh
+import pytest
+
+import quick
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(
+    ("core", "mitogen_version", "reason"),
+    [
+        ("2.21.5", "0.3.54", ""),
+        ("2.19.14", "0.3.54", ""),
+        ("2.22.0b1", "0.3.54", "Mitogen 0.3.54 is tested with ansible-core up to 2.21, and this is 2.22.0b1"),
+        ("3.0.0", "0.3.54", "Mitogen 0.3.54 is tested with ansible-core up to 2.21, and this is 3.0.0"),
+        ("2.21.5", None, "Mitogen is not installed (pip install mitogen)"),
+    ],
+)
+def test_mitogen_is_used_where_it_is_known_to_work(core: str, mitogen_version: str | None, reason: str) -> None:
+    assert quick.reason_against_mitogen(core, mitogen_version) == reason
+
+
+def test_the_known_core_is_that_of_the_locked_mitogen() -> None:
+    # Whoever renews the lock looks up what the new one is tested with.
+    locked = re.findall(r"^mitogen==(\S+)", (PROJECT / "requirements.txt").read_text(), re.MULTILINE)
+    assert re.findall(r"Mitogen (0\.\S+) is tested with", Path(quick.__file__).read_text()) == locked
+
+
+@pytest.fixture(autouse=True)
+def _no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the Python program behind the host's name, which needs a whole Mitogen."""
+    monkeypatch.setattr(mitogen.parent.Connection, "get_boot_command", lambda _: ["program"])
+
+
+def command(**options: Any) -> list[str]:
+    """Return the SSH command that Mitogen makes, up to the host's name."""
+    connection = mitogen.ssh.Connection(
+        mitogen.ssh.Options("host", max_message_size=1, identities_only=False, **options), router=None
+    )
+    made: list[str] = connection.get_boot_command()
+    assert made[-2:] == ["host", "program"]
+    return made[:-2]
+
+
+def value(words: list[str], option: str) -> str | None:
+    """Return what SSH takes for an option: the first value that it is given."""
+    values = [word for word in words if re.match(rf"{option}[ =]", word)]
+    return re.split("[ =]", values[0], maxsplit=1)[1] if values else None
+
+
+@pytest.mark.parametrize("check", ["enforce", "ignore"])
+def test_options_of_the_inventory_win(check: str) -> None:
+    wanted = {
+        "StrictHostKeyChecking": "accept-new",
+        "UserKnownHostsFile": "/known",
+        "Compression": "no",
+        "ServerAliveInterval": "1",
+        "LogLevel": "VERBOSE",
+    }
+    arguments = [word for name, setting in wanted.items() for word in ("-o", f"{name}={setting}")]
+    words = command(check_host_keys=check, ssh_args=arguments)
+    assert {name: value(words, name) for name in wanted} == wanted
+
+
+def test_without_a_word_ssh_itself_decides_about_host_keys() -> None:
+    assert value(command(check_host_keys="enforce"), "StrictHostKeyChecking") is None
+
+
+def test_host_key_checking_can_be_switched_off() -> None:
+    words = command(check_host_keys="ignore", ssh_args=["-o", "ControlMaster=auto"])
+    assert value(words, "StrictHostKeyChecking") == "no"
+    assert value(words, "UserKnownHostsFile") == "/dev/null"
+
+
+def test_user_port_and_key_stay_before_the_options() -> None:
+    words = command(username="ops", port=2222, identity_file="/key", ssh_args=["-o", "User=other", "-J", "bastion"])
+    assert words[:7] == ["ssh", "-l", "ops", "-p", "2222", "-i", "/key"]
+    assert words.index("User=other") > words.index("ops")
+    assert words[words.index("-J") + 1] == "bastion"
+    # Nobody is there to be asked.
+    assert value(words, "BatchMode") == "yes"
+
+
+def test_only_its_own_deprecation_is_hidden() -> None:
+    shown: list[str] = []
+    display = SimpleNamespace(deprecated=lambda msg, **_: shown.append(msg))
+    quick.hide_own_deprecation(display)
+    display.deprecated(msg="Use of strategy plugins not included in ansible.builtin are deprecated and do not carry …")
+    display.deprecated("Another thing is deprecated.", version="2.23")
+    assert shown == ["Another thing is deprecated."]
+    assert "deprecation_warnings" not in (PROJECT / "ansible.cfg").read_text()
