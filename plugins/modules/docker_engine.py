@@ -63,7 +63,11 @@ restarted: {description: "Whether the engine was restarted.", type: bool, return
 _SUFFIX = ".before-evenkeel"
 _ENGINE_PACKAGES = ("docker-ce", "containerd.io")
 _COMMAND_SECONDS = 30
-_JOURNAL_LINES = 8
+_JOURNAL_LINES = 6
+_NOISE = re.compile(
+    r"^(?:Start|Stopp|Listening|Closed|Reload)|Scheduled restart job|Deactivated successfully|Consumed .* CPU|"
+    r"level=info|Start request repeated"
+)
 # Where containers and images are. With another value the engine finds none of them.
 _STORE = ("data-root", "userns-remap", "storage-driver")
 _DEFAULT_ROOT = "/var/lib/docker"
@@ -288,12 +292,14 @@ def plan(parameters: Mapping[str, Any], found: Found, newer: bool) -> Plan:
     former = found.record is None and former_releases(found.text or "", current)
     owned = current if former else (found.record or {}).get("owned", {})
     merged = merge(current, options, copy.deepcopy(owned), adopt)
-    if merged.conflicts:
+    # What would put containers out of sight is said below: no adopting does that.
+    conflicts = [each for each in merged.conflicts if not (found.stored and each.split(" ")[0] in _STORE)]
+    if conflicts:
         problems.append(
-            f"{path} was not written by this project: {'; '.join(merged.conflicts)}. docker_adopt: true replaces these "
+            f"{path} was not written by this project: {'; '.join(conflicts)}. docker_adopt: true replaces these "
             f"values and keeps the file as {path}{_SUFFIX}; or set them in docker_daemon_options as they are there."
         )
-    problems += _store_problems(current, merged.result, found, path)
+    problems += _store_problems(current, merge(current, options, copy.deepcopy(owned), adopt=True).result, found, path)
     twice = [text for key, text in flags(found.command_line).items() if key in merged.owned]
     if twice:
         problems.append(
@@ -622,13 +628,20 @@ class Host:
 
     def why(self, output: str) -> str:
         """Return why the engine does not run."""
-        unit = "--unit=docker.service", "--unit=docker.socket", "--unit=containerd.service"
-        journal = self.run("journalctl", "--no-pager", "--output=cat", f"--lines={_JOURNAL_LINES}", *unit)[1]
-        lines = " | ".join(line.strip() for line in journal.splitlines() if line.strip())
+        self.run("journalctl", "--sync")
+        units = "--unit=docker.service", "--unit=docker.socket"
+        journal = self.run("journalctl", "--no-pager", "--output=cat", "--lines=80", "--boot", *units)[1]
+        lines = " | ".join(last_words(journal))
         return (
             f"Docker's engine does not start. Its journal ends: {lines or output.strip() or 'with nothing'}. Mend "
             "that, see whether `systemctl restart docker` works, and run this again."
         )
+
+
+def last_words(journal: str) -> list[str]:
+    """Return what an engine said last, once each, without systemd's account of trying again."""
+    said = [line.strip() for line in journal.splitlines() if line.strip() and not _NOISE.search(line)]
+    return list(dict.fromkeys(reversed(said)))[:_JOURNAL_LINES][::-1]
 
 
 def union(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from docker_engine import (
     Plan,
     flags,
     former_releases,
+    last_words,
     merge,
     parse_packages,
     plan,
@@ -133,6 +134,10 @@ def test_containers_are_never_put_out_of_sight(adopt: bool) -> None:
     # Nor by taking a key back.
     found = Found(stored=True, text=json.dumps(options), record=record(options))
     assert "from /srv/docker to its default" in planned(found, options={}, adopt=adopt).problems[0]
+    # Whoever wrote the other one, and without a promise that adopting would do it.
+    theirs = Found(stored=True, text='{"data-root": "/srv/docker"}')
+    (problem,) = planned(theirs, options={"data-root": "/var/lib/docker"}, adopt=adopt).problems
+    assert "would find none of its containers" in problem
     # The default by its name is the default.
     assert planned(Found(stored=True), options={"data-root": "/var/lib/docker"}).problems == []
 
@@ -234,6 +239,16 @@ def test_packages_are_read() -> None:
 
 def test_passwords_of_proxies_are_not_shown() -> None:
     assert "secret" not in shown({"proxies": {"http-proxy": "http://me:secret@proxy:3128"}})
+
+
+def test_last_words_of_an_engine_are_its_own() -> None:
+    journal = "Starting docker.service\nunknown flag: --x\nSee help\ndocker.service: Failed with result 'exit-code'.\n"
+    journal += "docker.service: Scheduled restart job, restart counter is at 1.\nlevel=info msg=x\n"
+    assert last_words(journal * 3) == [
+        "unknown flag: --x",
+        "See help",
+        "docker.service: Failed with result 'exit-code'.",
+    ]
 
 
 def test_records_add_up() -> None:

@@ -138,7 +138,7 @@ def test_held_package_is_named_before_any_change(scenario: Scenario, host: Any) 
 def test_engine_that_cant_start_says_why(scenario: Scenario, host: Any) -> None:
     folder = "/etc/systemd/system/docker.service.d"
     host.check_output("systemctl stop docker docker.socket")
-    write(host, f"{folder}/broken.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/dockerd --no-such-flag\n")
+    write(host, f"{folder}/broken.conf", "[Service]\nExecStart=\nExecStart=/usr/bin/env dockerd --no-such-flag\n")
     try:
         run = scenario.play(CONVERGE)
     finally:
