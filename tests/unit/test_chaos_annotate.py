@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,25 @@ def test_absent_grafana_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "journal.json").write_text(json.dumps(JOURNAL))
     with pytest.raises(ChaosError, match="gives no answer"):
         annotate(tmp_path, "http://127.0.0.1:9", "secret")
+
+
+def test_operators_proxy_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Nobody listens there: whoever asks it gets no answer.
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    (tmp_path / "journal.json").write_text(json.dumps(JOURNAL))
+
+    class Grafana(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Grafana) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        assert annotate(tmp_path, f"http://127.0.0.1:{server.server_port}", "secret") == 3
+        server.shutdown()
