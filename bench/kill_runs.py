@@ -12,11 +12,11 @@ import argparse
 import random
 import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import kills
-from failover_table import site
 from scenario import Scenario
 
 _VERSIONS, _THREADS = count(1), count(129)
@@ -29,6 +29,10 @@ def command(playbook: str) -> list[str]:
     if playbook == "deploy":
         return ["deploy.yml", "-e", f"backend_app_version=3.{next(_VERSIONS)}.0"]
     return ["rollback.yml"]
+
+
+def _from(wanted: int, number: int, _: str) -> bool:
+    return number >= wanted
 
 
 def length(scenario: Scenario, arguments: Sequence[str]) -> int:
@@ -47,7 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", nargs="+", choices=["site", "deploy", "rollback"])
     arguments = parser.parse_args()
-    scenario = site(arguments.inventory.resolve())
+    scenario = Scenario.of(arguments.inventory.resolve())
     good = bad = 0
     for playbook in arguments.only or ["deploy", "rollback", "site"]:
         # The first has to leave something to roll back to.
@@ -59,7 +63,7 @@ def main() -> int:
             moment = int(tasks * (number + draw.random()) / arguments.moments) + 1
             delay = draw.choice([0, 0.3, 1, 2])
             line = command(playbook)
-            where = kills.killed(scenario, line, lambda found, _, wanted=moment: found >= wanted, delay)
+            where = kills.killed(scenario, line, partial(_from, moment), delay)
             plain = line if number % 2 else line[:1]
             found = kills.mended(scenario, *plain)
             good, bad = (good, bad + 1) if found else (good + 1, bad)

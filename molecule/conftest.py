@@ -6,14 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-import yaml
 from scenario import Scenario
 
 
 @pytest.fixture(scope="session")
 def scenario() -> Scenario:
     """Return the hosts of the running scenario."""
-    inventory = Path(os.environ["LAB_INVENTORY"])
-    groups = yaml.safe_load(inventory.read_text())["all"]["children"].values()
-    addresses = {name: host["service_address"] for group in groups for name, host in group["hosts"].items()}
-    return Scenario(inventory, addresses)
+    return Scenario.of(Path(os.environ["LAB_INVENTORY"]))

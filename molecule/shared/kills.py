@@ -44,6 +44,18 @@ def kill_all(mark: str) -> None:
         time.sleep(0.01)
 
 
+def after(task: str) -> Callable[[int, str], bool]:
+    """Return the choice of the first headline after that of a task, which has ended by then."""
+    seen = False
+
+    def chosen(_: int, name: str) -> bool:
+        nonlocal seen
+        found, seen = seen, seen or task in name
+        return found
+
+    return chosen
+
+
 def killed(scenario: Scenario, arguments: Sequence[str], when: Callable[[int, str], bool], delay: float = 0) -> str:
     """Run a playbook and kill it some seconds after the headline that ``when`` chooses.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import testinfra
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +28,13 @@ class Scenario:
 
     inventory: Path
     addresses: dict[str, str]
+
+    @classmethod
+    def of(cls, inventory: Path) -> Scenario:
+        """Return the hosts of an inventory file."""
+        groups = yaml.safe_load(inventory.read_text())["all"]["children"].values()
+        addresses = {name: host["service_address"] for group in groups for name, host in group["hosts"].items()}
+        return cls(inventory, addresses)
 
     def container(self, name: str) -> str:
         """Return the name of a host's container; to cut its power: `docker kill`, `docker start`."""

@@ -139,6 +139,18 @@ def failure_text(result: Mapping[str, Any]) -> str:
     return " ".join(" ".join(text.split()) for text in texts)
 
 
+def log_text(lines: Iterable[str], most: int = 20) -> str:
+    """Return the last lines of a log, indented, so that Ansible prints them as lines.
+
+    It prints a text in one line, with backslashes in it, where any of its lines ends in a space or holds what is not
+    printable: colours, tabs, carriage returns.
+    """
+    clean = (re.sub(r"\x1b\[[0-9;?]*[ -/]*[@-~]", "", line).expandtabs(4) for line in lines)
+    printable = ("".join(sign for sign in line if sign.isprintable()).rstrip() for line in clean)
+    kept = [f"    {line}" for line in printable if line][-most:]
+    return "\n".join(["The container's last log lines:", *(kept or ["    (none)"])])
+
+
 def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return how each host fared.
 
@@ -264,7 +276,7 @@ def roll_out_verdict(outcomes: Iterable[Outcome], backends: Sequence[str], found
         after.append(f"still drained: {', '.join(drained)}")
     elif not broken:
         after.append("and no host stays drained by it")
-    said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
+    said = [f"{outcome['host']}: {outcome['text']}".rstrip() for outcome in failures]
     return "\n".join([f"The roll-out failed on {names} and was undone: {', '.join(after)}.", *said])
 
 
@@ -340,6 +352,7 @@ class FilterModule:
             "failure_text": failure_text,
             "inventory_note": inventory_note,
             "lock_note": lock_note,
+            "log_text": log_text,
             "only_ours": only_ours,
             "out_note": out_note,
             "ran_here": ran_here,

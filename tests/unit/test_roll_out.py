@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+import yaml
 
 from roll_out import (
     batch_problem,
@@ -14,6 +15,7 @@ from roll_out import (
     failure_text,
     inventory_note,
     lock_note,
+    log_text,
     only_ours,
     out_note,
     ran_here,
@@ -301,3 +303,20 @@ def test_backends_without_requests_are_named() -> None:
         "three is DOWN 1/2: L4TOUT in 2 ms."
     )
     assert ran_here(["one", "two"], {"one": {"backend_app_host": {}}, "two": {}}) == ["one"]
+
+
+def test_log_lines_are_printed_as_lines() -> None:
+    text = log_text(["\x1b[31mred\x1b[0m\tand wide ", "", "progress\rdone\x00", "  indented", "Grüße"])
+    assert text.splitlines() == [
+        "The container's last log lines:",
+        "    red and wide",
+        "    progressdone",
+        "      indented",
+        "    Grüße",
+    ]
+    # What Ansible prints with is PyYAML: a line that it can't hold in a block becomes one long line.
+    dumped = yaml.dump({"msg": text}, default_style="|", allow_unicode=True)
+    assert "\\n" not in dumped
+    assert "\n    red and wide\n" in dumped.replace("\n  ", "\n")
+    assert log_text([]).endswith("(none)")
+    assert len(log_text(map(str, range(99))).splitlines()) == 21

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
-from scenario import Scenario, wait_until
+import yaml
+from scenario import PROJECT, Scenario, wait_until
 
 CONVERGE = "molecule/backend_app/converge.yml"
 AT_ONCE = 100
@@ -92,6 +94,60 @@ def test_container_has_no_rights_to_spare(host: Any) -> None:
 
 def test_container_reports_its_health(host: Any) -> None:
     wait_until(lambda: container(host)["State"]["Health"]["Status"] == "healthy", "the container is healthy")
+
+
+def test_container_of_somebody_else_is_refused_by_name(scenario: Scenario, url: str, host: Any) -> None:
+    host.check_output(
+        "docker rename backend_app aside && docker create --name backend_app $(docker inspect "
+        "--format '{{.Config.Image}}' aside)"
+    )
+    try:
+        run = scenario.play(CONVERGE)
+        said = " ".join(run.stdout.split())
+        assert run.returncode == 2, run.stdout
+        assert "backend_app_adopt" in said
+        assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
+    finally:
+        host.check_output("docker rm backend_app && docker rename aside backend_app")
+
+
+@pytest.mark.parametrize(
+    ("broken", "mended", "sentence"),
+    [
+        (
+            "mv /usr/lib/python3/dist-packages/requests /var/tmp/requests",
+            "mv /var/tmp/requests /usr/lib/python3/dist-packages/requests",
+            "lacks its library python3-requests",
+        ),
+        ("systemctl stop docker.socket docker", "systemctl start docker.socket docker", "No engine runs here yet"),
+    ],
+)
+def test_check_mode_says_what_it_can_not_look_at(
+    scenario: Scenario, host: Any, broken: str, mended: str, sentence: str
+) -> None:
+    host.check_output(broken)
+    try:
+        run = scenario.play(CONVERGE, "--check")
+    finally:
+        host.check_output(mended)
+    assert run.returncode == 0, run.stdout
+    assert sentence in " ".join(run.stdout.split())
+
+
+def test_application_that_stopped_since_it_was_compared_is_started(
+    scenario: Scenario, url: str, host: Any, tmp_path: Path
+) -> None:
+    # As a stop does that a killed run has begun: it ends after the next run has compared the container.
+    host.check_output("docker stop backend_app")
+    play = yaml.safe_load((PROJECT / CONVERGE).read_text())[0]
+    settings = {key: value for key, value in play["roles"][1].items() if key != "role"}
+    role = {"name": "backend_app", "tasks_from": "asked"}
+    play |= {"roles": [], "vars": settings | {"backend_app_ready_seconds": 10}}
+    play["tasks"] = [{"ansible.builtin.include_role": role}]
+    (tmp_path / "asked.yml").write_text(yaml.safe_dump([play]))
+    run = scenario.play(str(tmp_path / "asked.yml"))
+    assert run.returncode == 0, run.stdout
+    assert requests.get(f"{url}/readyz", timeout=5).status_code == 200
 
 
 def test_changed_version_is_another_image(scenario: Scenario, url: str, host: Any) -> None:

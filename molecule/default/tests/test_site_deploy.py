@@ -135,25 +135,33 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
 
 
 @pytest.mark.parametrize(
-    ("killed", "moment", "plain"),
+    ("killed", "done", "plain"),
     [
         # Between two containers: nothing runs, and the host is drained.
-        (["deploy.yml", "-e", f"backend_app_version={NEW}"], "replace | Run the new container", ["deploy.yml"]),
+        (
+            ["deploy.yml", "-e", f"backend_app_version={NEW}"],
+            "replace | Put the former container aside",
+            ["deploy.yml"],
+        ),
         # The plain run finds nothing to replace: what is there is as wanted, and drained.
-        (["site.yml", "-e", "backend_app_threads=120"], "drain | Let running requests end", ["site.yml"]),
+        (["site.yml", "-e", "backend_app_threads=120"], "drain | Take the host out at every balancer", ["site.yml"]),
         # Before that, the site has to have something to roll back to.
-        (["deploy.yml", "-e", f"backend_app_version={NEW}"], "release | Remove the former container", ["rollback.yml"]),
+        (
+            ["deploy.yml", "-e", f"backend_app_version={NEW}"],
+            "release | Remember current and previous image",
+            ["rollback.yml"],
+        ),
     ],
 )
-def test_killed_run_is_mended_by_the_next(scenario: Scenario, killed: list[str], moment: str, plain: list[str]) -> None:
-    assert kills.killed(scenario, killed, lambda _, name: moment in name)
+def test_killed_run_is_mended_by_the_next(scenario: Scenario, killed: list[str], done: str, plain: list[str]) -> None:
+    assert kills.killed(scenario, killed, kills.after(done))
     assert kills.mended(scenario, *plain) == []
     assert versions(scenario) == {OLD}
 
 
 def test_rollback_that_was_killed_is_finished(scenario: Scenario) -> None:
     played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}")
-    assert kills.killed(scenario, ["rollback.yml"], lambda _, name: "replace | Put the former container aside" in name)
+    assert kills.killed(scenario, ["rollback.yml"], kills.after("replace | Put the former container aside"))
     assert kills.mended(scenario, "rollback.yml") == []
 
 
