@@ -18,18 +18,16 @@ def chaos_problem(
     Args:
         fault: a name of the catalogue.
         target: a host's name; empty where one is to be chosen.
-        faults: the catalogue, by name; ``strikes`` is ``backend``, ``balancer`` or ``any``.
+        faults: the catalogue, by name; ``strikes`` is ``backend`` or ``balancer``.
         backends: endpoints, as the filter topology_endpoints returns them.
         balancers: likewise.
     """
     if fault not in faults:
         return f"There is no fault `{fault}`: set chaos_fault to one of {', '.join(faults)}."
     kind = faults[str(fault)]["strikes"]
-    hosts = [*(backends if kind != "balancer" else []), *(balancers if kind != "backend" else [])]
-    names = [str(host["name"]) for host in hosts]
+    names = [str(host["name"]) for host in (backends if kind == "backend" else balancers)]
     if target and target not in names:
-        word = "backend or balancer" if kind == "any" else kind
-        return f"`{target}` is no {word} of this inventory: {fault} strikes one of {', '.join(names)} (chaos_target)."
+        return f"`{target}` is no {kind} of this inventory: {fault} strikes one of {', '.join(names)} (chaos_target)."
     return ""
 
 
@@ -88,6 +86,27 @@ def chaos_clock(result: Mapping[str, Any], asked: object, now: object) -> str:
     return f"The host's clock is {word}: this is by the clock of the machine that runs Ansible."
 
 
+def chaos_late(results: Iterable[Mapping[str, Any]], asked: object, now: object, at: object) -> str:
+    """Return why not all hosts begin at the same moment, a sentence; empty where they do.
+
+    Args:
+        results: of the loop that told them, each with the host's time on its last line.
+        asked: when it began, in seconds since the epoch.
+        now: when it had ended.
+        at: what they were told.
+    """
+    found = [(str(result.get("item")), _host_times(result)) for result in results]
+    silent = [name for name, times in found if not times]
+    if silent:
+        return f"{', '.join(silent)} can't be reached, so not all backends stall at once."
+    off = [name for name, times in found if not float(str(asked)) <= times[-1] <= float(str(now))]
+    if off:
+        return f"The clock of {', '.join(off)} is wrong, so not all backends stall at once: mend it first."
+    if float(str(now)) > float(str(at)):
+        return "It took too long to tell all backends when to stall: this machine or its way to them is too slow."
+    return ""
+
+
 class FilterModule:
     """Ansible's entry point."""
 
@@ -95,6 +114,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "chaos_clock": chaos_clock,
+            "chaos_late": chaos_late,
             "chaos_packets": chaos_packets,
             "chaos_problem": chaos_problem,
             "chaos_sentence": chaos_sentence,

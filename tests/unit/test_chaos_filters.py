@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from chaos import chaos_clock, chaos_packets, chaos_problem, chaos_sentence, chaos_times
+from chaos import chaos_clock, chaos_late, chaos_packets, chaos_problem, chaos_sentence, chaos_times
 
 FAULTS = {
     "reboot": {"strikes": "backend"},
     "kill_balancer": {"strikes": "balancer"},
-    "stall": {"strikes": "any"},
 }
 BACKENDS = [{"name": "one"}, {"name": "two"}]
 BALANCERS = [{"name": "lb"}]
@@ -21,11 +20,7 @@ BALANCERS = [{"name": "lb"}]
         ("reboot", "", ""),
         ("reboot", "two", ""),
         ("kill_balancer", "lb", ""),
-        ("flood", "one", "There is no fault `flood`: set chaos_fault to one of reboot, kill_balancer, stall."),
-        ("stall", "", ""),
-        ("stall", "two", ""),
-        ("stall", "lb", ""),
-        ("stall", "six", "`six` is no backend or balancer of this inventory: stall strikes one of one, two, lb"),
+        ("flood", "one", "There is no fault `flood`: set chaos_fault to one of reboot, kill_balancer."),
         ("reboot", "six", "`six` is no backend of this inventory: reboot strikes one of one, two (chaos_target)."),
         ("kill_balancer", "one", "`one` is no balancer of this inventory: kill_balancer strikes one of lb"),
     ],
@@ -71,3 +66,18 @@ def test_clock_that_is_wrong_makes_no_time_below_zero(printed: list[str], wanted
 def test_packets_are_matched_both_ways() -> None:
     assert chaos_packets(["10.0.0.1"]) == [{"in": "-s 10.0.0.1", "out": "-d 10.0.0.1"}]
     assert chaos_packets(["10.0.0.1"], "-m x")[0]["out"] == "-d 10.0.0.1 -m x"
+
+
+@pytest.mark.parametrize(
+    ("told", "at", "wanted"),
+    [
+        ({"one": ["11.5"], "two": ["12"]}, 25, ""),
+        ({"one": ["11.5"], "two": []}, 25, "two can't be reached, so not all backends stall at once."),
+        ({"one": ["3.5"], "two": ["12"]}, 25, "The clock of one is wrong, so not all backends stall at once"),
+        ({"one": ["11.5"], "two": ["12"]}, 19, "It took too long to tell all backends when to stall"),
+    ],
+)
+def test_backends_that_do_not_stall_at_once_are_no_such_fault(told: dict[str, list[str]], at: int, wanted: str) -> None:
+    found = chaos_late([{"item": name, "stdout_lines": lines} for name, lines in told.items()], "10", 20.0, str(at))
+    assert found.startswith(wanted)
+    assert bool(found) == bool(wanted)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,20 @@ def test_held_packets_pass_again(host: Path) -> None:
 def test_stall_ends_each_time(host: Path) -> None:
     assert packets(host, "stall", "3", "0.01", "0.01") == 0
     assert (host / "log").read_text().split() == ["hold", "hold", "pass", "pass"] * 3
+
+
+def test_stall_waits_for_the_moment_it_is_told(host: Path) -> None:
+    at = time.time() + 1
+    (host / "at").write_text(f"{at}\n")
+    assert packets(host, "stall", "1", "0.01", "0.01", "at") == 0
+    assert time.time() > at
+    assert (host / "log").read_text().split() == ["hold", "hold", "pass", "pass"]
+
+
+def test_stall_that_is_late_does_not_happen(host: Path) -> None:
+    (host / "at").write_text("1000000000.5\n")
+    assert packets(host, "stall", "1", "0.01", "0.01", "at") != 0
+    assert not (host / "log").exists()
 
 
 def test_nothing_is_left(host: Path) -> None:

@@ -185,6 +185,14 @@ def test_what_nobody_watched_is_not_held(tmp_path: Path) -> None:
     assert found["reasons"] == ["other was never seen: there are no samples of its statistics."]
 
 
+def test_fault_that_failed_to_be_injected_is_not_held(tmp_path: Path) -> None:
+    made = Made(out=None)
+    made.plan |= {"fault": "stall"}
+    del made.marks["injected"]
+    found = judge(made.write(tmp_path), 3)
+    assert found["reasons"] == ["The fault was never in force as a whole: the timeline has no injected."]
+
+
 def test_what_was_never_sent_has_not_held(tmp_path: Path) -> None:
     found = judge(Made().write(tmp_path, lambda record: record._replace(method="GET")), 0)
     assert found["objectives"]["failed_get"]["status"] == "held"

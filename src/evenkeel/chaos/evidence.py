@@ -114,6 +114,8 @@ def _missing(evidence: Evidence, *, ended: bool) -> list[str]:
     over = evidence.at("end")
     if over is None:
         found.append("The run was cut off: its timeline has no end.")
+    elif evidence.at("injected") is None:
+        found.append("The fault was never in force as a whole: the timeline has no injected.")
     if not ended:
         found.append("The load generator was killed: its records have no end.")
     if not evidence.records or evidence.start >= 0:
