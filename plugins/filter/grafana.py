@@ -40,7 +40,9 @@ def password_problem(password: object, name: str) -> str:
     return ""
 
 
-def grafana_problems(options: Mapping[str, Any], password: object, stored: str | bool | None, password_file: str) -> list[str]:
+def grafana_problems(
+    options: Mapping[str, Any], password: object, stored: str | bool | None, password_file: str
+) -> list[str]:
     """Return a sentence for everything that grafana.ini or the admin's password can't mean.
 
     Args:
