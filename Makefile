@@ -29,6 +29,9 @@ ROLE_SCENARIOS := $(filter-out molecule-default,$(SCENARIOS:%=molecule-%))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
 export LAB_BASE
+# Not through the shell, which takes the quotes of JSON.
+export ARGS
+WITH_ARGS := python -m evenkeel.arguments
 # The project's own, whatever the shell had.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
@@ -43,7 +46,7 @@ help: ## List the targets and their variables
 
 .PHONY: lab
 lab: lab-hosts ## Bring up a whole site on this machine
-	ansible-playbook -i inventories/lab site.yml $(ARGS)
+	$(WITH_ARGS) ansible-playbook -i inventories/lab site.yml
 	@echo "The lab answers: http://127.0.0.1:$(LAB_SITE_PORT)/ (the site), http://127.0.0.1:$(LAB_STATS_PORT)/stats (HAProxy),"
 	@echo "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)/ (Prometheus), http://127.0.0.1:$(LAB_GRAFANA_PORT)/ (Grafana: admin, password in"
 	@echo ".lab/lab/grafana_admin_password)"
@@ -60,31 +63,31 @@ lab-down: $(VENV)/ready ## Remove the lab: containers, volumes, network, keys
 
 .PHONY: site
 site: $(VENV)/ready ## Run site.yml against INVENTORY
-	ansible-playbook -i "$(INVENTORY)" site.yml $(ARGS)
+	$(WITH_ARGS) ansible-playbook -i "$(INVENTORY)" site.yml
 
 .PHONY: deploy
 deploy: $(VENV)/ready ## Bring out a new version on INVENTORY, a batch at a time
-	ansible-playbook -i "$(INVENTORY)" deploy.yml $(ARGS)
+	$(WITH_ARGS) ansible-playbook -i "$(INVENTORY)" deploy.yml
 
 .PHONY: rollback
 rollback: $(VENV)/ready ## Put the version before back
-	ansible-playbook -i "$(INVENTORY)" rollback.yml $(ARGS)
+	$(WITH_ARGS) ansible-playbook -i "$(INVENTORY)" rollback.yml
 
 .PHONY: status
 status: $(VENV)/ready ## Show each backend's version and state
-	ansible-playbook -i "$(INVENTORY)" status.yml $(ARGS)
+	$(WITH_ARGS) ansible-playbook -i "$(INVENTORY)" status.yml
 
 .PHONY: chaos
 chaos: $(VENV)/ready ## Reboot a backend of INVENTORY under load and judge; other faults by ARGS
-	ansible-playbook -i "$(INVENTORY)" chaos.yml $(ARGS)
+	$(WITH_ARGS) ansible-playbook -i "$(INVENTORY)" chaos.yml
 
 .PHONY: gameday
 gameday: $(VENV)/ready ## All FAULTS, one after the other, and a page about all of them
 	@folder="$(CURDIR)/reports/gameday-$$(date -u +%Y%m%dT%H%M%SZ)"; mkdir -p "$$folder"; \
 	trap 'exit 130' INT TERM; \
 	for fault in $(FAULTS); do \
-	  ansible-playbook -i "$(INVENTORY)" chaos.yml -e "chaos_fault=$$fault" -e chaos_settle=180 \
-	    -e "chaos_reports=$$folder" $(ARGS) || true; \
+	  $(WITH_ARGS) ansible-playbook -i "$(INVENTORY)" chaos.yml -e "chaos_fault=$$fault" -e chaos_settle=180 \
+	    -e "chaos_reports=$$folder" || true; \
 	  compgen -G "$$folder/*-$$fault-*" >/dev/null || mkdir "$$folder/$$fault-did-not-run"; \
 	done; \
 	python -m evenkeel.chaos index "$$folder"/*/ --output "$$folder/index.html"
@@ -136,7 +139,7 @@ bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
-	PYTHONPATH=src:molecule/shared python bench/failover_table.py --inventory inventories/lab/hosts.yml $(ARGS)
+	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/failover_table.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-kills
 bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the lab, and see whether the next run mends (hours)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import functools
+import http.server
 import ipaddress
 import os
 import re
+import shlex
 import shutil
 import socket
 import threading
@@ -90,6 +93,27 @@ def test_release_of_prometheus_is_read_from_what_the_mirror_serves() -> None:
         mirror.release_version('<a href="../">../</a>')
     sums = f"{'a' * 64}  prometheus-2.53.3.linux-amd64.tar.gz\n{'b' * 64}  prometheus-2.53.3.linux-arm64.tar.gz\n"
     assert mirror.release_checksums(sums) == {"amd64": "a" * 64, "arm64": "b" * 64}
+
+
+def test_mirror_is_asked_through_no_proxy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    # Nobody listens at the port called discard.
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    (tmp_path / "file").write_bytes(b"content")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        source = mirror.Source(f"http://127.0.0.1:{server.server_port}", "", "debian", "trixie")
+        assert source.read("file") == b"content"
+        server.shutdown()
+
+
+def test_folder_with_spaces_reaches_ssh_in_quotes() -> None:
+    lab = Lab("a lab", SUBNET, host_list(site_names(1), SUBNET, 2200, {}))
+    arguments = yaml.safe_load(inventory.render(lab, {}, "docker"))["all"]["vars"]["ansible_ssh_common_args"]
+    assert shlex.split(arguments)[1] == f'UserKnownHostsFile="{lab.state / "known_hosts"}"'
 
 
 def test_only_the_stand_in_has_a_remark() -> None:

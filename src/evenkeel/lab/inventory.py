@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import yaml
@@ -19,13 +20,14 @@ def render(lab: Lab, mirror: dict[str, object], engine: str) -> str:
         engine: the command of the engine's client.
         mirror: the role variables that lead to the mirror; empty where upstream answers.
     """
-    known_hosts = lab.state / "known_hosts"
+    # The inner quotes are for SSH, which takes several files apart by spaces; the outer ones for Ansible.
+    known_hosts = f'UserKnownHostsFile="{lab.state / "known_hosts"}"'
     ssh = {
         "ansible_host": "127.0.0.1",
         "ansible_user": "ops",
         "ansible_ssh_private_key_file": str(lab.state / "id_ed25519"),
         # One file for all of the lab's keys, and none of the user's.
-        "ansible_ssh_common_args": f"-o UserKnownHostsFile={known_hosts} -o GlobalKnownHostsFile=/dev/null "
+        "ansible_ssh_common_args": f"-o {shlex.quote(known_hosts)} -o GlobalKnownHostsFile=/dev/null "
         "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes",
     }
     # With the lab's keys: it goes when the lab goes.
