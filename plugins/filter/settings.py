@@ -285,7 +285,7 @@ class _Settings:
                 continue
             near = difflib.get_close_matches(name, self.known, 1, 0.8)
             role = next((role for role in roles if name.startswith(f"{role}_")), None)
-            playbooks = ("deploy_", "drain_", "ready_", "service_", "site_")
+            playbooks = ("deploy_", "drain_", "front_", "ready_", "service_", "site_")
             if not role and not (near and name.startswith(playbooks)):
                 continue
             if name in self._allowed(host, "preflight_other_names", []) or self._used(host, name) or _is_fact(name):

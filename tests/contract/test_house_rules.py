@@ -25,7 +25,7 @@ WITHOUT_VALIDATION = {
     "roles/grafana/templates/grafana.ini.j2",
     "roles/grafana/templates/prometheus.yml.j2",
     "roles/grafana/templates/restart.conf.j2",
-    "roles/haproxy/templates/reload.conf.j2",
+    "roles/haproxy/templates/evenkeel.conf.j2",
 }
 # House limits of lines by kind of file.
 LIMITS = {

@@ -28,7 +28,6 @@ GROUPS = {
     "balancers": ["lb"],
     "backends": ["one", "two"],
     "monitoring": ["eye"],
-    "rolling_swap": [],
     "here": ["localhost"],
 }
 HOSTS = [host for hosts in GROUPS.values() for host in hosts]
@@ -82,7 +81,11 @@ def plays(playbook: Path, variables: dict[str, Any]) -> Iterator[dict[str, Any]]
         roles = [role if isinstance(role, dict) else {"role": role} for role in play.get("roles", [])]
         calls = list(role_calls(tasks))
         if roles or calls:
-            hosts = "rolling_swap" if "rolling_swap" in play["hosts"] else play["hosts"]
+            hosts = play["hosts"]
+            if "{{" in hosts:
+                # Groups that a run makes are made of backends.
+                named = re.findall("backends|balancers|monitoring", hosts)
+                hosts = ":".join(dict.fromkeys(named)) or "backends"
             # Nothing else could stand in a setting's way.
             given = {
                 name: value for name, value in given.items() if any(name in entries for entries in OPTIONS.values())
@@ -144,7 +147,6 @@ def write_inventory(folder: Path, upto: int) -> dict[str, Any]:
         {name: marked(name, option, place == upto) for name, option in known.items()} for place in range(upto + 1)
     ]
     groups = {group: {"hosts": dict.fromkeys(hosts)} for group, hosts in GROUPS.items()}
-    groups["rolling_swap"] = {"children": {"backends": None}}
     connection = {"ansible_connection": "local", "ansible_become": False}
     (folder / "group_vars" / "all").mkdir(parents=True)
     (folder / "host_vars").mkdir()
@@ -187,7 +189,6 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     }
     hosts["two"] |= {"service_address": "198.51.100.3", "backend_app_port": 8080, "pushgateway_address": "203.0.113.3"}
     groups = {group: {"hosts": {host: hosts.get(host) for host in members}} for group, members in GROUPS.items()}
-    groups["rolling_swap"] = {"children": {"backends": None}}
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"all": {"vars": {"ansible_connection": "local", "ansible_become": False}, "children": groups}})
     )

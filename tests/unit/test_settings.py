@@ -137,7 +137,7 @@ def test_wrong_setting_gets_one_sentence_with_host_and_mend(name: str, value: An
         ("dockerish", 1),
         # Left by a playbook that ran before in the same run.
         ("backend_app_swap", {}),
-        ("apt_repository_lists", {}),
+        ("rolling_swap_outcome", {}),
     ],
 )
 def test_right_setting_is_not_refused(name: str, value: Any) -> None:
