@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import fnmatch
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -474,7 +474,10 @@ class Host:
         """Return why container modules would not work here; empty where they would."""
         if "dockerd" not in self._processes():
             return "No engine runs here."
-        if importlib.util.find_spec("requests") is None:
+        # Imported, not looked for: under Mitogen an importer finds what it then does not load.
+        try:
+            importlib.import_module("requests")
+        except ImportError:
             return "Python's module requests, which asks the engine, is not installed here (python3-requests)."
         return ""
 
