@@ -28,6 +28,8 @@ ROLE_SCENARIOS := $(filter-out molecule-default,$(SCENARIOS:%=molecule-%))
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
+# In English, and in UTF-8 whatever the shell has: Ansible starts with nothing else.
+export LC_ALL := C.UTF-8
 export LAB_BASE
 # Not through the shell, which takes the quotes of JSON.
 export ARGS

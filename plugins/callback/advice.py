@@ -148,10 +148,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         """Explain a host that could not be reached."""
         self._explain(result, reached=False)
 
-    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
-        """Explain a host that was reached and can't be worked on."""
-        if not ignore_errors:
-            self._explain(result, reached=True)
+    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:  # noqa: ARG002
+        """Explain a host that was reached and can't be worked on, though the play may go on."""
+        self._explain(result, reached=True)
 
     def _explain(self, result: Any, *, reached: bool) -> None:
         message = "\n".join(str(result.result.get(part, "")) for part in ("msg", "module_stderr", "module_stdout"))

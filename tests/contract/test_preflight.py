@@ -224,3 +224,19 @@ def test_sound_inventory_reaches_the_hosts(tmp_path: Path, playbook: str, argume
     assert run.returncode == UNREACHABLE, run.stdout
     assert "Gathering Facts" in run.stdout
     assert "failed=1" not in run.stdout
+
+
+@pytest.mark.parametrize("strategy", ["quick", "linear"])
+def test_hosts_that_do_not_answer_are_named_before_a_roll_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    monkeypatch.setenv("ANSIBLE_STRATEGY", strategy)
+    run = site(inventory, playbook="playbooks/reach.yml")
+    words = " ".join((run.stdout + run.stderr).split())
+    assert run.returncode != 0
+    # All are asked, and each gets Ansible's reason in plain words and what the roll-out makes of it.
+    for host, address in (("lb", "127.0.9.1"), ("one", "127.0.9.2"), ("two", "127.0.9.3")):
+        assert f"{host}: {address} port 9: Connection refused. See that the host is up" in words
+        assert f"{host} can't be reached, so nothing was changed: mend it, or leave it out" in words
