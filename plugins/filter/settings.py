@@ -144,6 +144,10 @@ def inventory_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[st
     return problems
 
 
+# Molecule skips these in every run, whatever a playbook has.
+_SKIPPED_ANYHOW = {"notest", "molecule-notest"}
+
+
 def run_problems(
     tags: Mapping[str, Sequence[str]], limit: str, hosts: Sequence[str], groups: Mapping[str, Sequence[str]], needs: str
 ) -> list[str]:
@@ -159,7 +163,7 @@ def run_problems(
     problems = []
     known = list(tags["known"])
     special = {"all", "tagged"} if known else {"all"}
-    for option, given, fine in (("--tags", tags["run"], special), ("--skip-tags", tags["skip"], set[str]())):
+    for option, given, fine in (("--tags", tags["run"], special), ("--skip-tags", tags["skip"], _SKIPPED_ANYHOW)):
         unknown = [tag for tag in given if tag not in fine and tag not in known]
         if unknown:
             there = f"there are {', '.join(known)}" if known else "it has none, and always runs as a whole"
