@@ -59,7 +59,7 @@ def roll_back_plan(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         ways[host] = f"{short_image(base)} -> {short_image(before)}"
         befores.add(before)
         if running != base:
-            begun.add(running)
+            begun.add(running or str(recorded.get("next", "")))
     if len(set(ways.values())) > 1:
         return {
             "target": "",

@@ -213,6 +213,15 @@ def ran(running: str, former: str = "", **recorded: str) -> dict[str, Any]:
             ],
             "a",
         ),
+        # Killed between two containers of the first host: what was to come tells which way it went.
+        (
+            [
+                ran("", former="b", current="b", previous="a", next="a"),
+                ran("b", current="b", previous="a", next="b"),
+            ],
+            "a",
+        ),
+        ([ran("", former="b", current="b", previous="a", next="c"), ran("b", current="b", previous="a")], "b"),
         # Everything was written but what was put aside.
         ([ran("b", former="a", current="b", previous="a")] * 2, "a"),
     ],

@@ -148,7 +148,7 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
         # Before that, the site has to have something to roll back to.
         (
             ["deploy.yml", "-e", f"backend_app_version={NEW}"],
-            "release | Remember current and previous image",
+            "Remember the release",
             ["rollback.yml"],
         ),
     ],
@@ -163,6 +163,7 @@ def test_rollback_that_was_killed_is_finished(scenario: Scenario) -> None:
     played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}")
     assert kills.killed(scenario, ["rollback.yml"], kills.after("replace | Put the former container aside"))
     assert kills.mended(scenario, "rollback.yml") == []
+    assert versions(scenario) == {OLD}
 
 
 def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
