@@ -119,7 +119,7 @@ def blemishes(scenario: Scenario) -> list[str]:
         image = on_host(scenario, name, "docker inspect --format '{{.Config.Image}}' backend_app")
         versions.add(image)
         recorded = json.loads(on_host(scenario, name, "cat /var/lib/evenkeel/backend_app/releases.json || echo {}"))
-        if recorded and recorded["current"] != image:
+        if recorded.get("current", image) != image:
             found.append(f"{name} runs {image}, and releases.json says {recorded['current']}")
     if len(versions) > 1:
         found.append(f"versions differ: {', '.join(sorted(versions))}")
