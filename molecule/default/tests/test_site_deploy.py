@@ -189,7 +189,7 @@ def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("haproxy_check_path=/nowhere", "of backend app is DOWN (ready), not UP"),
+        ("haproxy_check_path=/nowhere", "/sleep/0.2/front did not answer as wanted within 10 s: last it said 503"),
         ("haproxy_timeout_server=30ms", "/sleep/0.2/front did not answer as wanted within 10 s: last it said 504"),
     ],
 )
