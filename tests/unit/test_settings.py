@@ -229,7 +229,7 @@ def test_tags_of_a_playbook_are_taken_and_others_refused() -> None:
     assert run(["haproxi"]) == ["This playbook has no tag `haproxi` (--tags): there are docker, haproxy."]
     assert run(["always"]) != []
     assert "(--skip-tags)" in run(["all"], ["grafna"])[0]
-    assert run(["all"], ["molecule-notest", "notest"]) == []
+    assert run(["all"], ["molecule-notest", "notest", "molecule-idempotence-notest"]) == []
     assert run(["haproxy"], known=False)[0].endswith("it has none, and always runs as a whole.")
 
 
