@@ -76,3 +76,13 @@ def test_lock_of_a_run_that_has_ended_is_taken_over_and_no_other(tmp_path: Path)
         lock(path, "b", gone=["c"])
     assert lock(path, "b", gone=["a"], check_mode=True) == {"changed": True}
     assert lock(path, "b", gone=["a"]) == {"changed": True, "held_by": "a@here since noon"}
+
+
+def test_lock_has_one_path() -> None:
+    project = Path(__file__).resolve().parents[2]
+    folders = ("roles", "playbooks", "plugins", "group_vars")
+    files = [path for folder in folders for path in (project / folder).rglob("*")]
+    texts = {path: path.read_text() for path in files if path.suffix in {".yml", ".py", ".j2"}}
+    # Two paths would be two locks: whoever takes one uses the module's default.
+    naming = [path.name for path, text in texts.items() if "evenkeel-deploy.lock" in text]
+    assert naming == ["deploy_lock.py"]

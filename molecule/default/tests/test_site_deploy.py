@@ -195,7 +195,7 @@ def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
 )
 def test_front_that_does_not_serve_ends_the_run(scenario: Scenario, setting: str, sentence: str) -> None:
     try:
-        said = played(scenario, "site.yml", "--limit", "balancer", "-e", setting, "-e", "front_wait=5", wanted=2)
+        said = played(scenario, "site.yml", "--limit", "balancer", "-e", setting, wanted=2)
         assert sentence in said
     finally:
         played(scenario, "site.yml", "--limit", "balancer")
