@@ -40,11 +40,13 @@ def roll_back_plan(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
     Args:
         ran: by host, ``running`` (image), ``former`` (image of the container that a roll-out has put aside; empty where
-            none) and ``recorded`` (as :func:`releases_after` returns it).
+            none) and ``recorded`` (as :func:`releases_after` returns it; of a roll-out that is not over, also ``next``,
+            what it brings, and ``back``, whether it was a rollback).
     """
     ways: dict[str, str] = {}
     begun: set[str] = set()
     befores: set[str] = set()
+    taken_back = True
     for host, held in ran.items():
         running, former, recorded = str(held["running"]), str(held["former"]), held["recorded"]
         # What ran before the roll-out that is not over yet, if one is.
@@ -60,13 +62,14 @@ def roll_back_plan(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         befores.add(before)
         if running != base:
             begun.add(running or str(recorded.get("next", "")))
+            taken_back = taken_back and bool(recorded.get("back", running in {before, ""}))
     if len(set(ways.values())) > 1:
         return {
             "target": "",
             "problem": f"The backends do not run the same versions ({'; '.join(sorted(set(ways.values())))}), as after "
             "a roll-out that was cut off: run deploy.yml or site.yml first, or name hosts with --limit.",
         }
-    if begun and begun - {""} != befores:
+    if begun and (begun - {""} != befores or not taken_back):
         return {"target": base, "problem": ""}
     missing = next((host for host, held in ran.items() if not before), "")
     if missing:

@@ -190,7 +190,7 @@ def test_target_is_a_backend_or_a_sentence() -> None:
     assert target_problem("", ["one", "two"], "drain.yml") == f"Which backend is meant was not said: {run}"
 
 
-def ran(running: str, former: str = "", **recorded: str) -> dict[str, Any]:
+def ran(running: str, former: str = "", **recorded: object) -> dict[str, Any]:
     return {"running": running, "former": former, "recorded": recorded}
 
 
@@ -222,6 +222,10 @@ def ran(running: str, former: str = "", **recorded: str) -> dict[str, Any]:
             "a",
         ),
         ([ran("", former="b", current="b", previous="a", next="c"), ran("b", current="b", previous="a")], "b"),
+        # A deploy of the very version that ran before is no rollback.
+        ([ran("a", former="b", current="b", previous="a", next="a", back=False)] * 2, "b"),
+        ([ran("a", former="b", current="b", previous="a", next="a", back=True)] * 2, "a"),
+        ([ran("", former="b", current="b", previous="a", next="a", back=False)], "b"),
         # Everything was written but what was put aside.
         ([ran("b", former="a", current="b", previous="a")] * 2, "a"),
     ],
