@@ -253,6 +253,12 @@ def roll_out_audit(outcomes: Iterable[Outcome], action: str, operator: str, time
     return " ".join([time, operator, action, *(f"{key}={value}" for key, value in fields.items())])
 
 
+def _drained(found: Mapping[str, Any]) -> str:
+    still = [f"still drained: {', '.join(found['drained'])}"] if found["drained"] else []
+    silent = [f"{name} did not say what it has drained" for name in found["silent"]]
+    return ", ".join([*still, *silent])
+
+
 def roll_out_verdict(outcomes: Iterable[Outcome], backends: Sequence[str], found: Mapping[str, Any]) -> str:
     """Return what an operator reads after a roll-out that failed: one sentence, then what each failed host said.
 
@@ -268,19 +274,19 @@ def roll_out_verdict(outcomes: Iterable[Outcome], backends: Sequence[str], found
     names = ", ".join(outcome["host"] for outcome in failures)
     runs = {outcome["host"]: str(outcome.get("runs", "")) for outcome in held}
     back = [outcome["host"] for outcome in held if runs[outcome["host"]] and runs[outcome["host"]] == outcome["from"]]
-    drained = [*found["drained"], *(f"what {name} drains is not known" for name in found["silent"])]
     if broken:
         after = [f"{', '.join(broken)} could not be put back in full and needs a look (status.yml)"]
     elif set(back) == set(backends) and len(set(runs.values())) == 1:
         after = ["the old version runs everywhere"]
     else:
         after = [f"{host} runs {short_image(image)}" for host, image in runs.items()]
-    if drained:
-        after.append(f"still drained: {', '.join(drained)}")
+    if found["drained"] or found["silent"]:
+        after.append(_drained(found))
     elif not broken:
         after.append("and no host stays drained by it")
+    undone = "not wholly undone" if broken else "undone"
     said = [f"{outcome['host']}: {outcome['text']}".rstrip() for outcome in failures]
-    return "\n".join([f"The roll-out failed on {names} and was undone: {', '.join(after)}.", *said])
+    return "\n".join([f"The roll-out failed on {names} and was {undone}: {', '.join(after)}.", *said])
 
 
 def engine_verdict(outcomes: Iterable[Outcome], found: Mapping[str, Any]) -> str:
@@ -289,8 +295,7 @@ def engine_verdict(outcomes: Iterable[Outcome], found: Mapping[str, Any]) -> str
     failures = roll_out_failures(held)
     waiting = [outcome["host"] for outcome in held if outcome["result"] == "waiting"]
     after = [f"{', '.join(waiting)} still {'run' if len(waiting) > 1 else 'runs'} as before"] if waiting else []
-    drained = [*found["drained"], *(f"what {name} drains is not known" for name in found["silent"])]
-    after.append(f"still drained: {', '.join(drained)}" if drained else "no host stays drained by it")
+    after.append(_drained(found) or "no host stays drained by it")
     names = ", ".join(outcome["host"] for outcome in failures)
     said = [f"{outcome['host']}: {outcome['text']}" for outcome in failures]
     return "\n".join([f"The engine was not brought in line on {names}: {', '.join(after)}.", *said])
