@@ -117,9 +117,9 @@ def test_container_of_somebody_else_is_refused_by_name(scenario: Scenario, url: 
         (
             "mv /usr/lib/python3/dist-packages/requests /var/tmp/requests",
             "mv /var/tmp/requests /usr/lib/python3/dist-packages/requests",
-            "lacks its library python3-requests",
+            "which asks the engine, is not installed here",
         ),
-        ("systemctl stop docker.socket docker", "systemctl start docker.socket docker", "No engine runs here yet"),
+        ("systemctl stop docker.socket docker", "systemctl start docker.socket docker", "No engine runs here."),
     ],
 )
 def test_check_mode_says_what_it_can_not_look_at(
