@@ -249,6 +249,19 @@ def test_fallback_ports_of_the_topology_are_the_roles_defaults() -> None:
         assert load(f"roles/{role}/defaults/main.yml")[name] == int(port)
 
 
+def test_what_playbooks_declare_is_read_somewhere() -> None:
+    specs = load("playbooks/meta/argument_specs.yml")["argument_specs"].values()
+    declared = {name for spec in specs for name in spec["options"]}
+    assert declared
+    sources = [
+        *PROJECT.glob("playbooks/**/*.yml"),
+        *PROJECT.glob("group_vars/**/*.yml"),
+        *PROJECT.glob("roles/*/*/*.yml"),
+    ]
+    text = "\n".join(path.read_text() for path in sources if path.name != "argument_specs.yml")
+    assert {name for name in declared if not re.search(rf"\b{name}\b", text)} == set()
+
+
 def test_playbooks_reach_the_group_vars() -> None:
     link = PROJECT / "playbooks" / "group_vars"
     assert link.is_symlink()
