@@ -213,6 +213,7 @@ class _Settings:
                 self._check_address(host)
             self._check_names(host)
         self._check_places()
+        self._check_patience()
         return [sentence.replace("{hosts}", self._hosts(hosts)) for sentence, hosts in self.said.items()]
 
     def _hosts(self, hosts: Sequence[str]) -> str:
@@ -318,6 +319,28 @@ class _Settings:
                 text = f"{name} is set for {{hosts}}, where nothing reads it: it counts on {self._hosts(list(there))}"
                 for host in hosts:
                     self._say(host, f"{text}. Set it there, or for all.")
+
+    def _check_patience(self) -> None:
+        """Say where HAProxy gives up before our own application may answer."""
+        for backend in self.places.get("backend_app", []):
+            longest = self._number(backend, "backend_app", "backend_app_sleep_max_seconds")
+            if self._allowed(backend, "backend_app_image", ""):
+                continue
+            for balancer in self.places.get("haproxy", []):
+                if longest >= self._number(balancer, "haproxy", "haproxy_timeout_server"):
+                    self._say(
+                        backend,
+                        f"backend_app_sleep_max_seconds of {{hosts}} is {longest:g}, and HAProxy ends a request before "
+                        f'that: set haproxy_timeout_server to more, such as "{longest + 20:g}s", or that one to less.',
+                    )
+
+    def _number(self, host: str, role: str, name: str) -> float:
+        """Return a setting's value, a time in seconds; 0 where it is none, which has a sentence of its own."""
+        option = self.options[role][name]
+        value = str(self._allowed(host, name, option["default"]))
+        if unit(role, name, option, self.options[role]):
+            return _milliseconds(value) / 1000 if re.fullmatch(_TIMES["haproxy"][0], value) else float("inf")
+        return float(value) if re.fullmatch(r"\d+(\.\d+)?", value) else 0
 
 
 def _value_problems(name: str, option: Option, value: Any, units: tuple[str, str] | None) -> Iterator[str]:

@@ -233,7 +233,7 @@ def test_every_role_that_runs_a_service_has_a_scenario() -> None:
     assert with_service <= set(SCENARIOS)
 
 
-def test_fallback_ports_of_the_topology_are_the_roles_defaults() -> None:
+def test_fallbacks_of_the_topology_are_the_roles_defaults() -> None:
     wiring = (PROJECT / "group_vars" / "all" / "topology.yml").read_text()
     found = re.findall(r"topology_endpoints\(hostvars, '(\w+)', (\d+)\)", wiring)
     assert {name for name, _ in found} == {
@@ -247,6 +247,11 @@ def test_fallback_ports_of_the_topology_are_the_roles_defaults() -> None:
     for name, port in found:
         role = next(role for role in ROLES if name.startswith(f"{role}_"))
         assert load(f"roles/{role}/defaults/main.yml")[name] == int(port)
+    others = dict(re.findall(r"map\(attribute='(\w+)', default='?(\w+)'?\)", wiring))
+    assert set(others) == {"backend_app_threads", "haproxy_check_interval"}
+    for name, value in others.items():
+        role = next(role for role in ROLES if name.startswith(f"{role}_"))
+        assert str(load(f"roles/{role}/defaults/main.yml")[name]) == value
 
 
 def test_what_playbooks_declare_is_read_somewhere() -> None:

@@ -188,6 +188,8 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
         name: {"ansible_host": f"192.0.2.{number}"} for number, name in enumerate(HOSTS[:4], 1)
     }
     hosts["two"] |= {"service_address": "198.51.100.3", "backend_app_port": 8080, "pushgateway_address": "203.0.113.3"}
+    hosts["two"]["backend_app_threads"] = 64
+    hosts["lb"]["haproxy_check_interval"] = "1500ms"
     groups = {group: {"hosts": {host: hosts.get(host) for host in members}} for group, members in GROUPS.items()}
     (tmp_path / "hosts.yml").write_text(
         yaml.safe_dump({"all": {"vars": {"ansible_connection": "local", "ansible_become": False}, "children": groups}})
@@ -207,6 +209,9 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     assert used["lb", "haproxy_backends"] == used["localhost", "chaos_backends"] == backends
     assert used["lb", "haproxy_address"] == "192.0.2.1"
     assert used["lb", "haproxy_answer_times"] == [{"path": "/", "seconds": 0}, {"path": "/sleep/", "seconds_field": 3}]
+    # No more at once than the least of the servers has threads for; a stop that lasts until every balancer knows of it.
+    assert used["lb", "haproxy_server_maxconn"] == 64
+    assert used["one", "backend_app_drain_seconds"] == 6
     assert used["two", "backend_app_name"] == used["two", "cpu_monitor_instance"] == "two"
     assert used["two", "backend_app_address"] == "198.51.100.3"
     # Where the Pushgateway listens elsewhere, who pushes and who scrapes it follow.

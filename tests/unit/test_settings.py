@@ -125,7 +125,7 @@ def test_wrong_setting_gets_one_sentence_with_host_and_mend(name: str, value: An
         ("cpu_monitor_interval", "0.5"),
         ("chaos_rate", "2e2"),
         ("deploy_batch", "25%"),
-        ("haproxy_timeout_server", "1500ms"),
+        ("haproxy_timeout_queue", "1500ms"),
         ("prometheus_retention_time", "1y2w"),
         ("prometheus_retention_size", "512MB"),
         ("haproxy_slow_start", ""),
@@ -239,6 +239,20 @@ def test_limit_that_leaves_nothing_to_do_is_refused() -> None:
     assert "`tow`, which is no host and no group (`two` is meant?)" in run(["all"], limit="one:tow")[0]
     assert "leaves out every host of the group `backends`" in run(["all"], limit="lb", needs="backends")[0]
     assert "leaves out every host of the site" in run(["all"], limit="localhost")[0]
+
+
+def test_answer_that_may_take_longer_than_haproxy_waits_is_refused() -> None:
+    said = (
+        "backend_app_sleep_max_seconds of one and two is 40, and HAProxy ends a request before that: set "
+        'haproxy_timeout_server to more, such as "60s", or that one to less.'
+    )
+    assert problems({"backend_app_sleep_max_seconds": 40}) == [said]
+    assert problems({"backend_app_sleep_max_seconds": 40, "haproxy_timeout_server": "1m"}) == []
+    assert "is 10, and HAProxy" in problems({"haproxy_timeout_server": "9000ms"})[0]
+    # Of somebody's own image nothing is known.
+    assert problems({"haproxy_timeout_server": "9s", "backend_app_image": "registry.example.com/app:1"}) == []
+    # What is no time has its own sentence.
+    assert len(problems({"haproxy_timeout_server": "9"})) == 1
 
 
 def test_groups_that_count_for_nobody_are_refused() -> None:
