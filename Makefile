@@ -145,7 +145,7 @@ bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (abou
 
 .PHONY: bench-kills
 bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the lab, and see whether the next run mends (hours)
-	PYTHONPATH=src:molecule/shared python bench/kill_runs.py --inventory inventories/lab/hosts.yml $(ARGS)
+	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/kill_runs.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core

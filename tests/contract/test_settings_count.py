@@ -7,6 +7,7 @@ use. What there is to set is read from the argument specs, so a new setting is w
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -163,7 +164,11 @@ def walk(project: Path, folder: Path, extra: dict[str, Any]) -> list[dict[str, A
     """Run the plays with the inventory in ``folder``; return what was noted: role, host and what it would use."""
     (folder / "extra.json").write_text(json.dumps({"walk_notes": str(folder / "notes"), **extra}))
     command = ["ansible-playbook", "-i", str(folder / "hosts.yml"), "playbooks/walk.yml", "-e", f"@{folder}/extra.json"]
-    run = subprocess.run(command, cwd=project, check=False, capture_output=True, text=True, timeout=300)
+    # `make` has set the project's own.
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(project / "ansible.cfg")}
+    run = subprocess.run(
+        command, cwd=project, env=environment, check=False, capture_output=True, text=True, timeout=300
+    )
     assert run.returncode == 0, run.stdout + run.stderr
     return [json.loads(line) for line in (folder / "notes").read_text().splitlines()]
 
