@@ -120,7 +120,7 @@ def late(scenario: Scenario, *names: str, seconds: float) -> Iterator[None]:
     for name in names:
         _docker("cp", str(program), f"{scenario.container(name)}:/var/tmp/slow_proxy.py")
         scenario.host(name).check_output(
-            "systemd-run --quiet --unit=late --property=TimeoutStopSec=60 "
+            "systemd-run --quiet --collect --unit=late-$$ --property=TimeoutStopSec=300 "
             f"python3 /var/tmp/slow_proxy.py {_SLOW_PORT} {scenario.addresses[name]} 80 {seconds} && "
             f"for try in $(seq 100); do ss -Hltn 'sport = :{_SLOW_PORT}' | grep -q . && exit 0; sleep 0.1; done; exit 1"
         )
@@ -131,9 +131,9 @@ def late(scenario: Scenario, *names: str, seconds: float) -> Iterator[None]:
     finally:
         for name in names:
             scenario.host(name).check_output(f"iptables --wait -t nat -D {lead}")
-        # It ends with the last of its connections.
+        # It ends with the last of its connections, which clients keep: nobody waits for that.
         for name in names:
-            scenario.host(name).check_output("systemctl stop late; rm /var/tmp/slow_proxy.py")
+            scenario.host(name).check_output("systemctl stop --no-block 'late-*'; rm /var/tmp/slow_proxy.py")
 
 
 @contextmanager

@@ -189,8 +189,11 @@ def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
 @pytest.mark.parametrize(
     ("setting", "sentence"),
     [
-        ("haproxy_check_path=/nowhere", "/sleep/0.2/front did not answer as wanted within 10 s: last it said 503"),
-        ("haproxy_timeout_server=30ms", "/sleep/0.2/front did not answer as wanted within 10 s: last it said 504"),
+        ("haproxy_check_path=/nowhere", "did not answer as wanted within 10 s: last it said 503"),
+        (
+            "haproxy_timeout_server=30ms backend_app_sleep_max_seconds=0",
+            "did not answer as wanted within 10 s: last it said 504",
+        ),
     ],
 )
 def test_front_that_does_not_serve_ends_the_run(scenario: Scenario, setting: str, sentence: str) -> None:
