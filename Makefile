@@ -34,6 +34,8 @@ export LAB_BASE
 # Not through the shell, which takes the quotes of JSON.
 export ARGS
 WITH_ARGS := python -m evenkeel.arguments
+# Compiled once, not by every process of every run, whatever the shell had.
+unexport PYTHONDONTWRITEBYTECODE
 # The project's own, whatever the shell had.
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
