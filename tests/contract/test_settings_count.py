@@ -136,6 +136,7 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "playbooks" / "walk.yml").write_text(yaml.safe_dump(list(seen.values()), width=10_000))
     (root / "ansible.cfg").write_text(
         "[defaults]\nroles_path = roles\nfilter_plugins = plugins/filter\nlibrary = plugins/modules\n"
+        "strategy_plugins = plugins/strategy\nstrategy = quick\n"
         "inject_facts_as_vars = false\n"
     )
     return root

@@ -134,6 +134,7 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
     assert "Nothing was changed." in said
 
 
+# `make bench-kills` does it at many more moments.
 @pytest.mark.parametrize(
     ("killed", "done", "plain"),
     [
@@ -145,12 +146,6 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
         ),
         # The plain run finds nothing to replace: what is there is as wanted, and drained.
         (["site.yml", "-e", "backend_app_threads=120"], "drain | Take the host out at every balancer", ["site.yml"]),
-        # Before that, the site has to have something to roll back to.
-        (
-            ["deploy.yml", "-e", f"backend_app_version={NEW}"],
-            "Remember the release",
-            ["rollback.yml"],
-        ),
     ],
 )
 def test_killed_run_is_mended_by_the_next(scenario: Scenario, killed: list[str], done: str, plain: list[str]) -> None:
