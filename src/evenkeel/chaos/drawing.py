@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 # Stand-ins in the SVG for the page's own colours.
 INK, MUTED = "#010203", "#030201"
 RED, GREEN, AMBER = "#d1242f", "#1a7f37", "#9a6700"
-# Told apart by people who see no red or green too, and good on white and black; as in the dashboard.
+# People who see no red or green can tell these colours apart. They are readable on white and on black.
 PALETTE = ["#4c9fd4", "#d98f00", "#c4699c", "#00946a", "#7c6fe0", "#b3593a", "#6f7f8c", "#a3a000"]
 _STYLE: dict[str, Any] = {
     "axes.edgecolor": MUTED,
