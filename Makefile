@@ -101,7 +101,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: lint unit molecule-default ## All tests (about half an hour on two cores)
+test: lint unit molecule-default ## All tests (about an hour on two cores)
 	$(MAKE) --jobs=$(PARALLEL) --output-sync=target oldest $(ROLE_SCENARIOS)
 
 .PHONY: lint
