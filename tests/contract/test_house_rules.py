@@ -14,6 +14,8 @@ import yaml
 from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 
+from settings import options
+
 PROJECT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
 SCENARIOS = sorted(path.parent.name for path in PROJECT.glob("molecule/*/molecule.yml"))
@@ -223,6 +225,29 @@ def test_scenario_has_tests(scenario: str) -> None:
         re.search(r"^def test_\w+\(.*scenario|^def test_\w+\(.*(host|url|address)", file.read_text(), re.MULTILINE)
         for file in files
     )
+
+
+def passed(tasks: Any) -> Iterator[str]:
+    """Yield the names that tasks, and what they hold, pass on or set."""
+    for task in tasks if isinstance(tasks, list) else []:
+        yield from task.get("vars", {})
+        yield from task.get("ansible.builtin.set_fact", {})
+        yield task.get("loop_control", {}).get("loop_var", "")
+        for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+            yield from passed(task.get(part))
+
+
+def test_no_setting_is_passed_on_under_its_own_name() -> None:
+    # What the command line sets (-e) would beat it, without a word.
+    files = [*PROJECT.glob("roles/*/tasks/**/*.yml"), *PROJECT.glob("playbooks/**/*.yml")]
+    found = [
+        (str(path.relative_to(PROJECT)), name)
+        for path in files
+        if path.parent.name != "meta"
+        for name in passed(yaml.safe_load(path.read_text()))
+        if any(name in entries for entries in options().values())
+    ]
+    assert found == []
 
 
 def test_every_role_that_runs_a_service_has_a_scenario() -> None:
