@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ansible.collections import list as collections
+import ansible.collections.list
 from ansible.plugins.loader import filter_loader, test_loader
 from ansible.plugins.strategy import linear
 from ansible.release import __version__ as core
@@ -108,10 +108,10 @@ def load_once() -> None:
         # Where it is missing, who needs it says so.
         with contextlib.suppress(KeyError):
             filter_loader.get(name)
-    # Mitogen looks for all of them in every task that is a collection's: a hundred.
+    # Mitogen lists all collections, a hundred, in every task whose module is a collection's.
     paths = [Path(path) / "ansible_collections" for path in AnsibleCollectionConfig.collection_paths]
     found = [os.fsencode(folder) for path in paths for folder in path.glob("*/*") if folder.is_dir()]
-    collections.list_collection_dirs = functools.partial(list, found)
+    ansible.collections.list.list_collection_dirs = functools.partial(list, found)
 
 
 StrategyModule: Any = linear.StrategyModule
