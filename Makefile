@@ -142,7 +142,9 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	@number=$$(printf '%s\n' $(SCENARIOS) | grep -nx -- '$*' | cut -d: -f1); \
 	export MOLECULE_LAB="$${MOLECULE_LAB:-molecule-$*}" MOLECULE_SUBNET="$${MOLECULE_SUBNET:-10.213.$$((100 + number)).0/24}" \
 	  MOLECULE_SSH_PORT="$${MOLECULE_SSH_PORT:-$$((2500 + 20 * number))}"; \
-	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $*
+	failed=".lab/$$MOLECULE_LAB.failed"; rm -f "$$failed"; \
+	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $* \
+	  || { status=$$?; [[ ! -s "$$failed" ]] || { echo "Failed in $*:"; cat "$$failed"; }; exit $$status; }
 
 .PHONY: bench
 bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks, on the lab

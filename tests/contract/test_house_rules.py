@@ -70,8 +70,7 @@ def test_root_group_vars_set_nothing_that_users_set() -> None:
     # They beat the inventory's group_vars of the same level, without a word.
     for path in (PROJECT / "group_vars").rglob("*.yml"):
         for name in yaml.safe_load(path.read_text()):
-            # Mitogen's own are no settings of the project.
-            assert name.startswith(("topology_", "mitogen_")), f"{path}: {name}"
+            assert name.startswith("topology_"), f"{path}: {name}"
 
 
 def test_settings_are_checked_on_the_hosts_where_their_roles_run() -> None:
