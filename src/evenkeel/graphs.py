@@ -14,7 +14,8 @@ from pathlib import Path
 
 import matplotlib as mpl
 
-from evenkeel.prometheus import DASHBOARD, TITLES, GraphError, Series, panels, query_range
+from evenkeel.errors import EvenkeelError
+from evenkeel.prometheus import DASHBOARD, TITLES, Series, panels, query_range
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -87,8 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         graphs = {panel.title: query_range(arguments.prometheus, panel.queries[0][0], start, end) for panel in wanted}
         empty = [title for title, series in graphs.items() if not series]
         if empty:
-            raise GraphError(f"Prometheus has no data for {empty[0]!r}: send some requests first.")
-    except GraphError as error:
+            raise EvenkeelError(f"Prometheus has no data for {empty[0]!r}: send some requests first.")
+    except EvenkeelError as error:
         print(f"graphs: {error}", file=sys.stderr)
         return 1
     draw(graphs, start, arguments.output)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import requests
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.web import session
 
 DASHBOARD = Path(__file__).resolve().parents[2] / "files" / "dashboards" / "site.json"
@@ -16,10 +17,6 @@ TITLES = ("CPU per backend", "RPS per backend", "Total RPS")
 # What Grafana makes of $__rate_interval for a datasource scraped once a second: four scrapes and the step.
 RATE_INTERVAL = "5s"
 Series = dict[str, list[tuple[float, float]]]
-
-
-class GraphError(Exception):
-    """Something the user can mend, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,7 @@ def panels(dashboard: Mapping[str, object], titles: Sequence[str] | None = None)
         titles: those wanted; all where it is None.
 
     Raises:
-        GraphError: a wanted panel is not there.
+        EvenkeelError: a wanted panel is not there.
     """
     found = {}
     listed = dashboard["panels"]
@@ -52,7 +49,7 @@ def panels(dashboard: Mapping[str, object], titles: Sequence[str] | None = None)
         found[panel["title"]] = Panel(panel["title"], tuple(queries))
     missing = [title for title in titles or () if title not in found]
     if missing:
-        raise GraphError(f"The dashboard has no panel {missing[0]!r}: it has {', '.join(found)}.")
+        raise EvenkeelError(f"The dashboard has no panel {missing[0]!r}: it has {', '.join(found)}.")
     return [panel for title, panel in found.items() if titles is None or title in titles]
 
 
@@ -65,7 +62,7 @@ def query_range(
     Values that are no numbers (a rate of 0 by 0) are left out, as a gap.
 
     Raises:
-        GraphError: Prometheus can't be reached or refuses the query.
+        EvenkeelError: Prometheus can't be reached or refuses the query.
     """
     parameters = {"query": expression, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
     try:
@@ -73,11 +70,11 @@ def query_range(
         body = answer.json()
     except (requests.RequestException, ValueError) as error:
         why = "no connection" if isinstance(error, requests.ConnectionError) else str(error).rstrip(".")
-        raise GraphError(f"Prometheus at {prometheus} gives no answer to a query: {why}.") from None
+        raise EvenkeelError(f"Prometheus at {prometheus} gives no answer to a query: {why}.") from None
     if not isinstance(body, dict) or "status" not in body:
-        raise GraphError(f"What answers at {prometheus} (status {answer.status_code}) is no Prometheus.")
+        raise EvenkeelError(f"What answers at {prometheus} (status {answer.status_code}) is no Prometheus.")
     if body["status"] != "success":
-        raise GraphError(f"Prometheus refuses the query {expression!r}: {body.get('error')}.")
+        raise EvenkeelError(f"Prometheus refuses the query {expression!r}: {body.get('error')}.")
     series: Series = {}
     for result in body["data"]["result"]:
         labels = result["metric"]

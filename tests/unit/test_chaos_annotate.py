@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from evenkeel.chaos.annotate import annotate, describe
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 
 JOURNAL = {
     "fault": "poweroff",
@@ -42,7 +42,7 @@ def test_what_never_happened_is_not_shown() -> None:
 
 def test_absent_grafana_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "journal.json").write_text(json.dumps(JOURNAL))
-    with pytest.raises(ChaosError, match="gives no answer"):
+    with pytest.raises(EvenkeelError, match="gives no answer"):
         annotate(tmp_path, "http://127.0.0.1:9", "secret")
 
 

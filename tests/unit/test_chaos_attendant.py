@@ -17,7 +17,7 @@ import pytest
 
 from evenkeel.chaos import timeline
 from evenkeel.chaos.ansible import is_playbook, outermost, same_with
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -183,7 +183,7 @@ def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subproc
 
 
 def test_nobody_else_may_start_one() -> None:
-    with pytest.raises(ChaosError, match="no ansible-playbook has started it"):
+    with pytest.raises(EvenkeelError, match="no ansible-playbook has started it"):
         outermost(1)
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.graphs import draw, main, with_gaps
-from evenkeel.prometheus import DASHBOARD, TITLES, GraphError, panels
+from evenkeel.prometheus import DASHBOARD, TITLES, panels
 
 
 def test_queries_are_the_dashboards_own() -> None:
@@ -20,7 +21,7 @@ def test_queries_are_the_dashboards_own() -> None:
 
 
 def test_missing_panel_is_one_sentence() -> None:
-    with pytest.raises(GraphError, match="has no panel 'Total RPS': it has Other"):
+    with pytest.raises(EvenkeelError, match="has no panel 'Total RPS': it has Other"):
         panels({"panels": [{"title": "Other", "targets": []}]}, ["Total RPS"])
 
 

@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.lab import engine, hosts, inventory, mirror, settings, system
 from evenkeel.lab.__main__ import main
-from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import PROJECT, Host, Lab, host_list, parse_hosts, parse_subnet, site_names
 
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
@@ -41,7 +41,7 @@ def test_site_has_a_balancer_and_numbered_backends() -> None:
 
 @pytest.mark.parametrize("backends", [0, -1, 201])
 def test_number_of_backends_is_bounded(backends: int) -> None:
-    with pytest.raises(LabError, match=f"BACKENDS is {backends}: choose a number from 1 to 200"):
+    with pytest.raises(EvenkeelError, match=f"BACKENDS is {backends}: choose a number from 1 to 200"):
         site_names(backends)
 
 
@@ -55,14 +55,14 @@ def test_hosts_get_addresses_and_ports_by_their_place() -> None:
 
 @pytest.mark.parametrize(("text", "wanted"), [("10.0.0", "is no IPv4 network"), ("10.0.0.0/25", "is too small")])
 def test_bad_subnet_is_one_sentence(text: str, wanted: str) -> None:
-    with pytest.raises(LabError, match=wanted):
+    with pytest.raises(EvenkeelError, match=wanted):
         parse_subnet(text)
 
 
 def test_host_pairs_are_parsed() -> None:
     assert parse_hosts("") == {}
     assert parse_hosts("a:one,b:two") == {"a": "one", "b": "two"}
-    with pytest.raises(LabError, match="write name:group pairs"):
+    with pytest.raises(EvenkeelError, match="write name:group pairs"):
         parse_hosts("a")
 
 
@@ -82,14 +82,14 @@ def test_inventory_lists_hosts_by_group_with_the_way_to_the_mirror() -> None:
 def test_package_version_leaves_epoch_and_revision_out() -> None:
     assert mirror.package_version(PACKAGES, "docker-ce") == "26.1.5"
     assert mirror.package_version(PACKAGES, "containerd.io") == "1.7.24"
-    with pytest.raises(LabError, match="has no package docker"):
+    with pytest.raises(EvenkeelError, match="has no package docker"):
         mirror.package_version(PACKAGES, "docker")
 
 
 def test_release_of_prometheus_is_read_from_what_the_mirror_serves() -> None:
     listing = '<a href="../">../</a>\n<a href="v2.53.3/">v2.53.3/</a>    23-Nov-2026 07:00    -\n'
     assert mirror.release_version(listing) == "2.53.3"
-    with pytest.raises(LabError, match="no release of Prometheus"):
+    with pytest.raises(EvenkeelError, match="no release of Prometheus"):
         mirror.release_version('<a href="../">../</a>')
     sums = f"{'a' * 64}  prometheus-2.53.3.linux-amd64.tar.gz\n{'b' * 64}  prometheus-2.53.3.linux-arm64.tar.gz\n"
     assert mirror.release_checksums(sums) == {"amd64": "a" * 64, "arm64": "b" * 64}
@@ -125,7 +125,7 @@ def test_taken_port_is_named() -> None:
         holder.bind(("127.0.0.1", 0))
         holder.listen()
         port = holder.getsockname()[1]
-        with pytest.raises(LabError, match=f"Port {port} on 127.0.0.1 is taken, and the lab's balancer needs it"):
+        with pytest.raises(EvenkeelError, match=f"Port {port} on 127.0.0.1 is taken, and the lab's balancer needs it"):
             hosts.check_ports(Host("balancer", "balancers", "10.213.77.10", port))
 
 
@@ -137,21 +137,21 @@ def test_command_prints_one_sentence_and_fails(capsys: pytest.CaptureFixture[str
 def test_without_root_and_sudo_nothing_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     monkeypatch.setattr(shutil, "which", lambda *_arguments, **_options: None)
-    with pytest.raises(LabError, match="needs root to set up containers, and there is no sudo: run make as root"):
+    with pytest.raises(EvenkeelError, match="needs root to set up containers, and there is no sudo: run make as root"):
         system.as_root(["dockerd"])
 
 
 def test_too_little_disk_is_told_with_both_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "docker", lambda *_arguments: "/var/lib/docker\n")
     monkeypatch.setattr(engine, "run", lambda _command: "Avail\n1500000000\n")
-    with pytest.raises(LabError, match=r"4 hosts need about 7 GB and /var/lib/docker has 1\.5 GB free: make room"):
+    with pytest.raises(EvenkeelError, match=r"4 hosts need about 7 GB and /var/lib/docker has 1\.5 GB free: make room"):
         engine.check_disk(4)
 
 
 def test_failed_command_is_told_with_its_last_words() -> None:
-    with pytest.raises(LabError, match=r"Counting failed \(exit code 3\):\nno such number"):
+    with pytest.raises(EvenkeelError, match=r"Counting failed \(exit code 3\):\nno such number"):
         system.run(["sh", "-c", "echo no such number >&2; exit 3"], failure="Counting failed")
-    with pytest.raises(LabError, match="there is no program `no-such-program`"):
+    with pytest.raises(EvenkeelError, match="there is no program `no-such-program`"):
         system.run(["no-such-program"])
 
 

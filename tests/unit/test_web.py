@@ -14,8 +14,8 @@ import pytest
 
 from evenkeel.chaos import steady
 from evenkeel.chaos.annotate import annotate
-from evenkeel.chaos.errors import ChaosError
-from evenkeel.prometheus import GraphError, query_range
+from evenkeel.errors import EvenkeelError
+from evenkeel.prometheus import query_range
 
 
 @contextmanager
@@ -85,15 +85,15 @@ def test_grafana_is_told_directly(tmp_path: Path) -> None:
 def test_what_is_no_prometheus_is_one_sentence(content: object) -> None:
     with serving(content) as (url, _):
         with pytest.raises(
-            ChaosError, match="does not say whether an alert fires: its answer is not that of a Prometheus"
+            EvenkeelError, match="does not say whether an alert fires: its answer is not that of a Prometheus"
         ):
             steady.ask_alerts(url)
         if "data" not in str(content):
-            with pytest.raises(GraphError, match=r"What answers at .* is no Prometheus\."):
+            with pytest.raises(EvenkeelError, match=r"What answers at .* is no Prometheus\."):
                 query_range(url, "up", 0, 1)
 
 
 def test_production_is_not_asked_for_its_lab() -> None:
-    with pytest.raises(GraphError) as error:
+    with pytest.raises(EvenkeelError) as error:
         query_range("http://127.0.0.1:9", "up", 0, 1)
     assert str(error.value) == "Prometheus at http://127.0.0.1:9 gives no answer to a query: no connection."

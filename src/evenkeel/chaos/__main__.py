@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.timeline import NAMES, Mark, add
+from evenkeel.errors import EvenkeelError
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say one sentence; the usage would drown it."""
-        raise ChaosError(f"{message[:1].upper()}{message[1:]}.")
+        raise EvenkeelError(f"{message[:1].upper()}{message[1:]}.")
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -103,7 +103,7 @@ def _check(arguments: argparse.Namespace) -> None:
     try:
         values = json.load(sys.stdin)
     except ValueError as error:
-        raise ChaosError(f"The plan on stdin is no JSON: {error}.") from None
+        raise EvenkeelError(f"The plan on stdin is no JSON: {error}.") from None
     check(values, arguments.wait, alerts=not arguments.no_alerts)
 
 
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")
     try:
         return _command(sys.argv[1:] if argv is None else argv)
-    except ChaosError as error:
+    except EvenkeelError as error:
         print(f"chaos: {error}", file=sys.stderr)
         return 2
 

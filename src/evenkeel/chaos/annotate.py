@@ -9,7 +9,7 @@ from typing import Any
 import requests
 
 from evenkeel.chaos import folder as files
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 from evenkeel.web import session
 
 # The dashboard shows what carries it.
@@ -37,7 +37,7 @@ def describe(journal: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def annotate(folder: Path, url: str, password: str) -> int:
-    """Post a judged run's annotations and return how many; raises ChaosError where Grafana takes them not."""
+    """Post a judged run's annotations and return how many; raises EvenkeelError where Grafana takes them not."""
     wanted = describe(files.read_object(folder / files.JOURNAL))
     try:
         for each in wanted:
@@ -45,7 +45,7 @@ def annotate(folder: Path, url: str, password: str) -> int:
                 f"{url.rstrip('/')}/api/annotations", json=each, auth=("admin", password), timeout=_TIMEOUT
             )
             if answer.status_code != requests.codes.ok:
-                raise ChaosError(f"Grafana at {url} refuses annotations with status {answer.status_code}.")
+                raise EvenkeelError(f"Grafana at {url} refuses annotations with status {answer.status_code}.")
     except requests.RequestException:
-        raise ChaosError(f"Grafana at {url} gives no answer.") from None
+        raise EvenkeelError(f"Grafana at {url} gives no answer.") from None
     return len(wanted)

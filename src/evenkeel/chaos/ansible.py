@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 
 _NAME = "ansible-playbook"
 _PROC = Path("/proc")
@@ -31,7 +31,7 @@ def outermost(number: int) -> int:
     Ansible's workers are forks of it and look the same: it is the outermost of them.
 
     Raises:
-        ChaosError: there is none.
+        EvenkeelError: there is none.
     """
     found = 0
     try:
@@ -44,16 +44,16 @@ def outermost(number: int) -> int:
     except (OSError, ValueError, IndexError):
         found = 0
     if not found:
-        raise ChaosError("This command is for the playbook chaos.yml: no ansible-playbook has started it.")
+        raise EvenkeelError("This command is for the playbook chaos.yml: no ansible-playbook has started it.")
     return found
 
 
 def called(number: int) -> tuple[list[str], Path]:
-    """Return (command line, working directory) of a process; raises ChaosError where it has ended."""
+    """Return (command line, working directory) of a process; raises EvenkeelError where it has ended."""
     try:
         return _command(number), (_PROC / str(number) / "cwd").readlink()
     except OSError:
-        raise ChaosError(f"The process {number} has ended.") from None
+        raise EvenkeelError(f"The process {number} has ended.") from None
 
 
 def same_with(command: Sequence[str], playbook: str, other: str) -> list[str]:

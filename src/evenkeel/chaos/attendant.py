@@ -19,9 +19,8 @@ from typing import Any
 
 from evenkeel.chaos import folder as files
 from evenkeel.chaos.ansible import called, outermost, same_with
-from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.timeline import Mark, add
-from evenkeel.load.errors import LoadError
+from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 
 LOG = "attendant.log"
@@ -90,7 +89,7 @@ class Attendant:
                 os.write(self._screen, f"chaos: {text}\n".encode())
 
     def _mark(self, name: str, text: str = "") -> None:
-        with contextlib.suppress(ChaosError):
+        with contextlib.suppress(EvenkeelError):
             add(self._folder, Mark(time.time(), name, text))
 
     def _signalled(self, *_: object) -> None:
@@ -169,7 +168,7 @@ def _with_parent(command: list[str]) -> list[str]:
 
 
 def start(folder: Path) -> None:
-    """Start a run's attendant and return once load and watcher are at work; raises ChaosError where they are not."""
+    """Start a run's attendant and return once load and watcher are at work; raises EvenkeelError where they are not."""
     files.existing(folder)
     playbook = outermost(os.getpid())
     with (folder / LOG).open("w") as log:
@@ -185,7 +184,7 @@ def start(folder: Path) -> None:
     while not _at_work(folder):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
-            raise ChaosError(f"The load did not start: {_last_line(folder / LOG) or 'it says nothing'}")
+            raise EvenkeelError(f"The load did not start: {_last_line(folder / LOG) or 'it says nothing'}")
         time.sleep(_TICK)
 
 
@@ -200,22 +199,22 @@ def is_attended(folder: Path) -> bool:
 def _at_work(folder: Path) -> bool:
     try:
         return bool(read(folder / files.LOAD).records) and (folder / files.HAPROXY).stat().st_size > 0
-    except (LoadError, OSError):
+    except (EvenkeelError, OSError):
         return False
 
 
 def stop(folder: Path) -> None:
-    """End a run's load and watcher and return once all is written; raises ChaosError where that can't be."""
+    """End a run's load and watcher and return once all is written; raises EvenkeelError where that can't be."""
     try:
         number = int((files.existing(folder) / PID).read_text())
         handle = os.pidfd_open(number)
     except (OSError, ValueError):
-        raise ChaosError(f"Nobody attends the run in {folder} any more: see {folder / LOG}.") from None
+        raise EvenkeelError(f"Nobody attends the run in {folder} any more: see {folder / LOG}.") from None
     signal.pidfd_send_signal(handle, signal.SIGTERM)
     if not select.select([handle], [], [], 2 * _END_SECONDS)[0]:
-        raise ChaosError(f"The run in {folder} does not end: see {folder / LOG}.")
+        raise EvenkeelError(f"The run in {folder} does not end: see {folder / LOG}.")
 
 
 def attend(folder: Path, playbook: int) -> int:
-    """Be the attendant; raises ChaosError."""
+    """Be the attendant; raises EvenkeelError."""
     return Attendant(files.existing(folder), playbook).run()

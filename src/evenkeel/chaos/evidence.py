@@ -9,11 +9,10 @@ from typing import Any
 
 from evenkeel.chaos import folder as files
 from evenkeel.chaos import haproxy, plan, timeline
-from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.haproxy import Sample
 from evenkeel.chaos.plan import Plan
 from evenkeel.chaos.timeline import Mark
-from evenkeel.load.errors import LoadError
+from evenkeel.errors import EvenkeelError
 from evenkeel.load.honesty import Schedule, judge
 from evenkeel.load.records import Record, read
 
@@ -69,7 +68,7 @@ def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
             for kind in ("graphs", "alerts")
         }
         return {"graphs": moved["graphs"], "alerts": moved["alerts"][""], "error": str(content["error"])}
-    except ChaosError as error:
+    except EvenkeelError as error:
         reason = str(error) if (folder / files.PROMETHEUS).exists() else "The watcher wrote none: it was killed."
     except (AttributeError, KeyError, TypeError, ValueError):
         reason = f"The file {folder / files.PROMETHEUS} is not one that the watcher has written."
@@ -77,16 +76,15 @@ def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
 
 
 def read_folder(folder: Path) -> Evidence:
-    """Return a run's files; raises ChaosError where there is nothing to judge."""
+    """Return a run's files; raises EvenkeelError where there is nothing to judge."""
     what = plan.read(files.existing(folder))
     marks = timeline.read(folder)
     epoch = timeline.first(marks, "inject")
     if epoch is None:
-        raise ChaosError(f"The run in {folder} never injected its fault (no mark inject): there is nothing to judge.")
-    try:
-        run = read(folder / files.LOAD)
-    except LoadError as error:
-        raise ChaosError(str(error)) from None
+        raise EvenkeelError(
+            f"The run in {folder} never injected its fault (no mark inject): there is nothing to judge."
+        )
+    run = read(folder / files.LOAD)
     shift = run.started - epoch
     records = [record._replace(at=record.at + shift) for record in run.records]
     samples = [sample._replace(at=sample.at - epoch, seen=sample.seen - epoch) for sample in haproxy.read(folder) or []]

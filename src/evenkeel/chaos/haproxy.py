@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from evenkeel.chaos import folder as files
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 
 # As the role `haproxy` names them.
 FRONTEND, BACKEND = "site", "app"
@@ -59,7 +59,7 @@ def parse(text: str) -> tuple[dict[str, Row], Row]:
 
 
 def read(folder: Path) -> list[Sample] | None:
-    """Return the watcher's samples, or None where it never wrote any; raises ChaosError."""
+    """Return the watcher's samples, or None where it never wrote any; raises EvenkeelError."""
     path = folder / files.HAPROXY
     if not path.exists():
         return None
@@ -76,7 +76,7 @@ def read(folder: Path) -> list[Sample] | None:
             for line in files.read_lines(path)
         ]
     except (KeyError, TypeError, ValueError):
-        raise ChaosError(f"The file {path} has a line that is no sample.") from None
+        raise EvenkeelError(f"The file {path} has a line that is no sample.") from None
 
 
 def rise(samples: list[Sample], column: str) -> int:

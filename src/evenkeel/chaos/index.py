@@ -11,8 +11,8 @@ from typing import Any
 
 from evenkeel.chaos import folder as files
 from evenkeel.chaos import page
-from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.objectives import DEVIATED, EXIT, HELD, INCOMPLETE, VOID
+from evenkeel.errors import EvenkeelError
 
 _COLUMNS = {"failed_get": "Failed GET", "longest_gap": "Longest gap", "rps_floor": "RPS floor", "detect": "Detect",
             "recover": "Recover"}  # fmt: skip
@@ -62,7 +62,7 @@ def _row(folder: Path, page_folder: Path) -> Row:
             tuple((title, figures.get(key, "-")) for key, title in _COLUMNS.items()),
         )
     except (KeyError, TypeError, ValueError):
-        raise ChaosError(f"The file {path} is no journal of a run.") from None
+        raise EvenkeelError(f"The file {path} is no journal of a run.") from None
 
 
 def score(verdicts: Sequence[str]) -> Score:

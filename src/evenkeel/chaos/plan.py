@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from evenkeel.chaos import slo
-from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.folder import PLAN, read_object
 from evenkeel.chaos.slo import Slo
+from evenkeel.errors import EvenkeelError
 
 # Faults that leave the target in rotation, or may, and those that pass without anything being undone.
 _STAYS_IN = {
@@ -53,30 +53,30 @@ class Plan:
 def _names(hosts: object, kind: str) -> tuple[str, ...]:
     found = hosts.get(kind) if isinstance(hosts, Mapping) else None
     if not isinstance(found, list) or not found or not all(isinstance(name, str) for name in found):
-        raise ChaosError(f"run.json must name the {kind} as a list of texts in hosts.{kind}.")
+        raise EvenkeelError(f"run.json must name the {kind} as a list of texts in hosts.{kind}.")
     return tuple(found)
 
 
 def parse(values: Mapping[str, Any]) -> Plan:
-    """Return the plan that run.json holds; raises ChaosError."""
+    """Return the plan that run.json holds; raises EvenkeelError."""
     for name in ("fault", "target"):
         if not isinstance(values.get(name), str) or not values[name]:
-            raise ChaosError(f"run.json must have {name} as a text.")
+            raise EvenkeelError(f"run.json must have {name} as a text.")
     fault, target = values["fault"], values["target"]
     backends, balancers = (_names(values.get("hosts"), kind) for kind in ("backends", "balancers"))
     if target not in backends + balancers:
-        raise ChaosError(f"The target {target!r} of run.json is none of its hosts.")
+        raise EvenkeelError(f"The target {target!r} of run.json is none of its hosts.")
     takes_out = values.get("takes_out", fault not in _STAYS_IN and target in backends)
     if not isinstance(takes_out, bool):
-        raise ChaosError(f"takes_out in run.json must be true or false, not {takes_out!r}.")
+        raise EvenkeelError(f"takes_out in run.json must be true or false, not {takes_out!r}.")
     if takes_out and target not in backends:
-        raise ChaosError("takes_out in run.json can't be true: only a backend leaves the rotation.")
+        raise EvenkeelError("takes_out in run.json can't be true: only a backend leaves the rotation.")
     recover_from = values.get("recover_from", "inject" if fault in _PASSES else "undone")
     if recover_from not in ("inject", "undone"):
-        raise ChaosError(f"recover_from in run.json must be inject or undone, not {recover_from!r}.")
+        raise EvenkeelError(f"recover_from in run.json must be inject or undone, not {recover_from!r}.")
     return Plan(fault, target, backends, balancers, takes_out, recover_from, slo.parse(values.get("slo") or {}), values)
 
 
 def read(folder: Path) -> Plan:
-    """Return the plan of a run's folder; raises ChaosError."""
+    """Return the plan of a run's folder; raises EvenkeelError."""
     return parse(read_object(folder / PLAN))

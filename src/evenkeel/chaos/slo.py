@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ def parse(values: object) -> Slo:
     """Return the objectives; what is missing has its default.
 
     Raises:
-        ChaosError: not a mapping, an unknown name, or no number of 0 or more (its text, from ``-e``, is one).
+        EvenkeelError: not a mapping, an unknown name, or no number of 0 or more (its text, from ``-e``, is one).
     """
     if not isinstance(values, Mapping):
-        raise ChaosError("The objectives (slo) must be a mapping of names to numbers.")
+        raise EvenkeelError("The objectives (slo) must be a mapping of names to numbers.")
     known = [field.name for field in fields(Slo)]
     found = {}
     for name, value in values.items():
         if name not in known:
-            raise ChaosError(f"There is no objective {name!r}: there are {', '.join(known)}.")
+            raise EvenkeelError(f"There is no objective {name!r}: there are {', '.join(known)}.")
         try:
             number = math.nan if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
             number = math.nan
         if not (math.isfinite(number) and number >= 0):
-            raise ChaosError(f"The objective {name} must be a number of 0 or more, not {value!r}.")
+            raise EvenkeelError(f"The objective {name} must be a number of 0 or more, not {value!r}.")
         found[name] = number
     return Slo(**found)

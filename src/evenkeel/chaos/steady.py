@@ -12,12 +12,11 @@ import requests
 from evenkeel.chaos import folder as files
 from evenkeel.chaos import haproxy, plan
 from evenkeel.chaos.attendant import is_attended
-from evenkeel.chaos.errors import ChaosError
 from evenkeel.chaos.haproxy import Row, Sample
 from evenkeel.chaos.plan import Plan
 from evenkeel.chaos.rotation import is_up
+from evenkeel.errors import EvenkeelError
 from evenkeel.load import analysis
-from evenkeel.load.errors import LoadError
 from evenkeel.load.honesty import judge
 from evenkeel.load.records import Run, read
 from evenkeel.web import session
@@ -125,7 +124,7 @@ def _statistics(balancer: str, url: str) -> dict[str, Row]:
         answer.raise_for_status()
         servers, _ = haproxy.parse(answer.text)
     except (requests.RequestException, ValueError) as error:
-        raise ChaosError(f"{balancer} gives no statistics at {url}: {_short(error)}.") from None
+        raise EvenkeelError(f"{balancer} gives no statistics at {url}: {_short(error)}.") from None
     return servers
 
 
@@ -155,7 +154,7 @@ def firing(groups: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def ask_alerts(url: str) -> list[str]:
-    """Return the alerts that fire, as the Prometheus at ``url`` says; raises ChaosError where it can't say."""
+    """Return the alerts that fire, as the Prometheus at ``url`` says; raises EvenkeelError where it can't say."""
     try:
         answer = session().get(f"{url}/api/v1/rules", params={"type": "alert"}, timeout=_TIMEOUT).json()
         groups = answer["data"]["groups"]
@@ -163,7 +162,7 @@ def ask_alerts(url: str) -> list[str]:
     except (requests.RequestException, KeyError, TypeError, ValueError) as error:
         problem, found = _short(error), []
     if problem:
-        raise ChaosError(
+        raise EvenkeelError(
             f"Prometheus at {url} does not say whether an alert fires: {problem}. To go without: "
             "-e chaos_prometheus_url=''."
         )
@@ -179,7 +178,7 @@ def _short(error: Exception) -> str:
 
 
 def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
-    """Return why the site as it stands is not steady; empty where it is. Raises ChaosError for a plan of no use.
+    """Return why the site as it stands is not steady; empty where it is. Raises EvenkeelError for a plan of no use.
 
     Args:
         values: the run's plan, as in run.json.
@@ -196,27 +195,24 @@ def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
                 return problem
         if alerts and values["prometheus"] and (found := ask_alerts(values["prometheus"])):
             return f"An alert is firing ({', '.join(found)}): mend that first."
-    except ChaosError as error:
+    except EvenkeelError as error:
         return str(error)
     return ""
 
 
 def check(values: Mapping[str, Any], seconds: float, *, alerts: bool) -> None:
-    """Return once the site is steady; raises ChaosError where it is not so within ``seconds``."""
+    """Return once the site is steady; raises EvenkeelError where it is not so within ``seconds``."""
     deadline = time.monotonic() + seconds
     while problem := site_problem(values, alerts=alerts):
         if time.monotonic() >= deadline:
-            raise ChaosError(problem)
+            raise EvenkeelError(problem)
         time.sleep(_POLL_SECONDS)
 
 
 def check_load(folder: Path) -> None:
-    """Return where the site is steady under the load that runs; raises ChaosError where it is not."""
+    """Return where the site is steady under the load that runs; raises EvenkeelError where it is not."""
     what = plan.read(files.existing(folder))
-    try:
-        run = read(folder / files.LOAD)
-    except LoadError as error:
-        raise ChaosError(str(error)) from None
+    run = read(folder / files.LOAD)
     samples = haproxy.read(folder) or []
     problems = [
         load_problem(run, what.slo.rps_floor),
@@ -225,4 +221,4 @@ def check_load(folder: Path) -> None:
         "" if is_attended(folder) else "Nobody would undo the fault should this playbook die: its attendant has ended.",
     ]
     if problem := next(filter(None, problems), ""):
-        raise ChaosError(problem)
+        raise EvenkeelError(problem)

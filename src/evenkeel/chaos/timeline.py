@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evenkeel.chaos import folder as files
-from evenkeel.chaos.errors import ChaosError
+from evenkeel.errors import EvenkeelError
 
 # What a run goes through, in this order; a note may come anywhere.
 NAMES = ("begin", "steady", "inject", "injected", "undo", "undone", "recovered", "end", "note")
@@ -22,19 +22,19 @@ class Mark(NamedTuple):
 
 
 def add(folder: Path, mark: Mark) -> None:
-    """Append a mark to the folder's timeline; raises ChaosError."""
+    """Append a mark to the folder's timeline; raises EvenkeelError."""
     if mark.name not in NAMES:
-        raise ChaosError(f"There is no mark {mark.name!r}: there are {', '.join(NAMES)}.")
+        raise EvenkeelError(f"There is no mark {mark.name!r}: there are {', '.join(NAMES)}.")
     files.append(files.existing(folder) / files.TIMELINE, {"at": mark.at, "name": mark.name, "text": mark.text})
 
 
 def read(folder: Path) -> list[Mark]:
-    """Return the marks in order of time; raises ChaosError."""
+    """Return the marks in order of time; raises EvenkeelError."""
     path = folder / files.TIMELINE
     try:
         found = [Mark(float(line["at"]), str(line["name"]), str(line["text"])) for line in files.read_lines(path)]
     except (KeyError, TypeError, ValueError):
-        raise ChaosError(f"The file {path} has a line that is no mark.") from None
+        raise EvenkeelError(f"The file {path} has a line that is no mark.") from None
     return sorted(found)
 
 

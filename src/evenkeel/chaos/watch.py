@@ -15,8 +15,8 @@ import aiohttp
 
 from evenkeel.chaos import folder as files
 from evenkeel.chaos import haproxy
-from evenkeel.chaos.errors import ChaosError
-from evenkeel.prometheus import DASHBOARD, TITLES, GraphError, panels, query_range
+from evenkeel.errors import EvenkeelError
+from evenkeel.prometheus import DASHBOARD, TITLES, panels, query_range
 
 INTERVAL = 1.0
 # Within the interval: a balancer that hangs must not cost the next sample.
@@ -25,7 +25,7 @@ _ALERTS = 'ALERTS{alertstate="firing"}'
 
 
 def parse_balancer(text: str) -> tuple[str, str]:
-    """Return (name, URL) of ``[NAME=]http://host:port``; without a name, host and port are it. Raises ChaosError."""
+    """Return (name, URL) of ``[NAME=]http://host:port``; without a name, host and port are it. Raises EvenkeelError."""
     before, mark, url = text.partition("=")
     name, url = (before, url) if mark else ("", text)
     try:
@@ -34,7 +34,7 @@ def parse_balancer(text: str) -> tuple[str, str]:
     except ValueError:
         good = False
     if not good or parts.path not in ("", "/") or parts.query or (mark and not name):
-        raise ChaosError(f"--haproxy must look like NAME=http://host:port or http://host:port, not {text!r}.")
+        raise EvenkeelError(f"--haproxy must look like NAME=http://host:port or http://host:port, not {text!r}.")
     return name or parts.netloc, f"{parts.scheme}://{parts.netloc}"
 
 
@@ -98,25 +98,25 @@ def ask_prometheus(url: str, start: float, end: float) -> dict[str, object]:
             panel.title: query_range(url, panel.queries[0][0], start, end, timeout=10) for panel in wanted
         }
         content["alerts"] = query_range(url, _ALERTS, start, end, timeout=10)
-    except (GraphError, OSError, ValueError) as error:
+    except (EvenkeelError, OSError, ValueError) as error:
         content["error"] = str(error)
     return content
 
 
 def watch(folder: Path, balancers: Sequence[str], prometheus: str) -> int:
-    """Watch until SIGTERM or SIGINT; raises ChaosError."""
+    """Watch until SIGTERM or SIGINT; raises EvenkeelError."""
     asked = [parse_balancer(text) for text in balancers]
     if len({name for name, _ in asked}) < len(asked):
-        raise ChaosError("--haproxy names a balancer twice.")
+        raise EvenkeelError("--haproxy names a balancer twice.")
     path = files.existing(folder) / files.HAPROXY
     start = time.time()
     try:
         asyncio.run(_watch(asked, path))
     except BaseExceptionGroup as group:
-        found, _ = group.split(ChaosError)
+        found, _ = group.split(EvenkeelError)
         if found is None:
             raise
-        raise ChaosError(str(next(iter(found.exceptions)))) from None
+        raise EvenkeelError(str(next(iter(found.exceptions)))) from None
     content = ask_prometheus(prometheus.rstrip("/"), start, time.time())
     files.write_text(folder / files.PROMETHEUS, json.dumps(content) + "\n")
     if content["error"]:

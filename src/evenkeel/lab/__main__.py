@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.lab import engine, hosts, images, inventory, mirror
-from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import DEFAULT_NAME, PROJECT, Lab, host_list, parse_hosts, parse_subnet, site_names
 from evenkeel.lab.system import install, say
 
@@ -19,7 +19,7 @@ def up(lab: Lab, base: str) -> None:
     """Bring the lab's hosts up and write its inventory; what is up already is kept.
 
     Raises:
-        LabError: something is missing that the user must mend.
+        EvenkeelError: something is missing that the user must mend.
     """
     engine.ensure_engine()
     engine.check_disk(len(lab.hosts) - len(hosts.existing(lab)))
@@ -59,7 +59,9 @@ def _lock(lab: Lab, *, wait: bool) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
-            raise LabError(f"Another command is working on the lab `{lab.name}`: wait until it has ended.") from None
+            raise EvenkeelError(
+                f"Another command is working on the lab `{lab.name}`: wait until it has ended."
+            ) from None
         yield
 
 
@@ -101,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 up(lab, arguments.base)
             else:
                 down(lab)
-    except LabError as error:
+    except EvenkeelError as error:
         print(f"lab: {error}", file=sys.stderr)
         return 1
     return 0

@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from evenkeel.lab.errors import LabError
+from evenkeel.errors import EvenkeelError
 from evenkeel.lab.system import as_root, install, run, say
 
 LOG = Path("/var/log/evenkeel-dockerd.log")
@@ -19,7 +19,7 @@ _HOST_BYTES = 900_000_000
 
 
 def docker(*arguments: str, timeout: float = 900, failure: str = "") -> str:
-    """Run the Docker client and return what it prints; raises LabError where it fails."""
+    """Run the Docker client and return what it prints; raises EvenkeelError where it fails."""
     return run([*client(), *arguments], timeout=timeout, failure=failure)
 
 
@@ -27,13 +27,13 @@ def succeeds(*arguments: str) -> bool:
     """Tell whether the Docker client's command succeeds."""
     try:
         docker(*arguments, timeout=60)
-    except LabError:
+    except EvenkeelError:
         return False
     return True
 
 
 def ensure_engine() -> None:
-    """Find an engine that answers, else install and start one; raises LabError where none can be had."""
+    """Find an engine that answers, else install and start one; raises EvenkeelError where none can be had."""
     if answers():
         return
     # Before the first change: without root's rights nothing below can work.
@@ -49,7 +49,9 @@ def ensure_engine() -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not _answers(as_root(["docker"])):
         if time.monotonic() > deadline:
-            raise LabError(f"The Docker engine did not answer within {_START_SECONDS} s: see {LOG} or its journal.")
+            raise EvenkeelError(
+                f"The Docker engine did not answer within {_START_SECONDS} s: see {LOG} or its journal."
+            )
         time.sleep(0.5)
 
 
@@ -59,12 +61,12 @@ def answers() -> bool:
 
 
 def check_disk(hosts: int) -> None:
-    """Refuse to begin what would fill the engine's disk; raises LabError with both numbers."""
+    """Refuse to begin what would fill the engine's disk; raises EvenkeelError with both numbers."""
     root = docker("info", "--format", "{{.DockerRootDir}}").strip()
     needed = _SPARE_BYTES + hosts * _HOST_BYTES
     line = run(as_root(["df", "--output=avail", "--block-size=1", root])).split()[-1]
     if int(line) < needed:
-        raise LabError(
+        raise EvenkeelError(
             f"{hosts} hosts need about {needed / 1e9:.0f} GB and {root} has {int(line) / 1e9:.1f} GB free: make room "
             "(docker system prune), or choose fewer BACKENDS."
         )

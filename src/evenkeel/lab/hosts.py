@@ -9,8 +9,8 @@ import socket
 import time
 from pathlib import Path
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.lab.engine import docker, succeeds
-from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import Host, Lab
 from evenkeel.lab.system import run, say
 
@@ -35,17 +35,17 @@ _RIGHTS = (
 
 
 def ensure_network(lab: Lab) -> None:
-    """Make the lab's network, unless it is there; raises LabError where the subnet is taken."""
+    """Make the lab's network, unless it is there; raises EvenkeelError where the subnet is taken."""
     if succeeds("network", "inspect", lab.prefix):
         config = json.loads(docker("network", "inspect", lab.prefix))[0]["IPAM"]["Config"][0]
         if config["Subnet"] == str(lab.subnet):
             return
-        raise LabError(
+        raise EvenkeelError(
             f"The network {lab.prefix} has the subnet {config['Subnet']}, not {lab.subnet}: run make lab-down first."
         )
     for route in json.loads(run(["ip", "-json", "-4", "route"]) or "[]"):
         if route["dst"] != "default" and ipaddress.IPv4Network(route["dst"], strict=False).overlaps(lab.subnet):
-            raise LabError(
+            raise EvenkeelError(
                 f"The lab's subnet {lab.subnet} overlaps {route['dst']}, which {route.get('dev', 'a route')} uses: set "
                 "LAB_SUBNET to a free /24."
             )
@@ -66,7 +66,7 @@ def ensure_hosts(lab: Lab, image: str) -> None:
     """Start the lab's hosts; keep those that run as defined, remove those that don't belong.
 
     Raises:
-        LabError: a loopback port is taken; nothing was started then.
+        EvenkeelError: a loopback port is taken; nothing was started then.
     """
     public_key = ensure_key(lab).with_suffix(".pub").read_text().strip()
     commands = {lab.container(host): _run_command(lab, host, image, public_key) for host in lab.hosts}
@@ -100,7 +100,7 @@ def wait_for_hosts(lab: Lab) -> None:
     """Wait until every host has booted, and write their host keys to ``known_hosts``.
 
     Raises:
-        LabError: a host did not come up in time; with its failed units.
+        EvenkeelError: a host did not come up in time; with its failed units.
     """
     deadline = time.monotonic() + _BOOT_SECONDS
     known = []
@@ -109,7 +109,9 @@ def wait_for_hosts(lab: Lab) -> None:
         while not _accepts(host.ssh_port):
             if time.monotonic() > deadline:
                 state = docker("logs", "--tail", "5", container).strip()
-                raise LabError(f"{container} did not boot within {_BOOT_SECONDS} s; its last words: {state or 'none'}")
+                raise EvenkeelError(
+                    f"{container} did not boot within {_BOOT_SECONDS} s; its last words: {state or 'none'}"
+                )
             time.sleep(0.2)
         # Through the engine, not the network: nobody can stand in between.
         key = docker("exec", container, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
@@ -147,14 +149,14 @@ def _definition(command: tuple[str, ...]) -> str:
 
 
 def check_ports(host: Host) -> None:
-    """Raise LabError where a loopback port of the host is taken."""
+    """Raise EvenkeelError where a loopback port of the host is taken."""
     for port in [host.ssh_port, *host.published]:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
-                raise LabError(
+                raise EvenkeelError(
                     f"Port {port} on 127.0.0.1 is taken, and the lab's {host.name} needs it: stop what listens there "
                     "(ss -ltnp), or choose another with the LAB_*_PORT variables (make help)."
                 ) from None

@@ -8,8 +8,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.lab.engine import docker, succeeds
-from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import PROJECT
 from evenkeel.lab.system import as_root, install, run, say
 
@@ -25,16 +25,16 @@ def base_image(wanted: str) -> str:
         wanted: an image reference; empty means the default, which alone may be replaced by the fallback.
 
     Raises:
-        LabError: ``wanted`` was asked for by name and can't be had, or the fallback can't be made.
+        EvenkeelError: ``wanted`` was asked for by name and can't be had, or the fallback can't be made.
     """
     base = wanted or DEFAULT_BASE
     if succeeds("image", "inspect", base):
         return base
     try:
         docker("pull", "--quiet", base)
-    except LabError as error:
+    except EvenkeelError as error:
         if wanted:
-            raise LabError(
+            raise EvenkeelError(
                 f"LAB_BASE={wanted} can't be pulled: choose an image this machine can reach.\n{error}"
             ) from None
         say(f"{base} can't be pulled here: the hosts run Debian 13, made from the archive, instead")
@@ -70,7 +70,7 @@ def build(name: str, context: Path, base: str, prepare: Callable[[], None] | Non
 
 
 def debian_base() -> str:
-    """Make a minimal Debian 13 image from the archive, unless it is there; raises LabError where that fails."""
+    """Make a minimal Debian 13 image from the archive, unless it is there; raises EvenkeelError where that fails."""
     if succeeds("image", "inspect", DEBIAN_BASE):
         return DEBIAN_BASE
     install("mmdebstrap", "mmdebstrap")
@@ -92,7 +92,7 @@ def _debian_archive() -> str:
     for uri, origin, label, kind in (line.split("\t") for line in lines):
         if (origin, label, kind) == ("Debian", "Debian", "Packages"):
             return uri
-    raise LabError(
+    raise EvenkeelError(
         f"{DEFAULT_BASE} can't be pulled and apt on this machine knows no Debian archive to make a base from: "
         "set LAB_BASE to an Ubuntu or Debian image that is here (docker images)."
     )

@@ -20,9 +20,9 @@ from pathlib import Path
 import yaml
 from pip._internal.models.index import PyPI
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.lab import images
 from evenkeel.lab.engine import docker, succeeds
-from evenkeel.lab.errors import LabError
 from evenkeel.lab.settings import PROJECT, Lab
 from evenkeel.lab.system import run, say
 
@@ -168,11 +168,11 @@ def package_version(packages: str, name: str) -> str:
     """Return the upstream version (no epoch, no revision) of a package in an apt ``Packages`` file.
 
     Raises:
-        LabError: the package is not there.
+        EvenkeelError: the package is not there.
     """
     found = re.search(rf"^Package: {re.escape(name)}\n(?:.+\n)*?Version: (?:\d+:)?([^-\n]+)", packages, re.MULTILINE)
     if not found:
-        raise LabError(f"The mirror has no package {name}: run make lab-down and make lab again.")
+        raise EvenkeelError(f"The mirror has no package {name}: run make lab-down and make lab again.")
     return found[1]
 
 
@@ -180,11 +180,11 @@ def release_version(listing: str) -> str:
     """Return the version of the only release (a folder ``v1.2.3/``) in a web server's folder listing.
 
     Raises:
-        LabError: there is none.
+        EvenkeelError: there is none.
     """
     found = re.search(r'href="v(\d[\d.]*)/"', listing)
     if not found:
-        raise LabError("The mirror has no release of Prometheus: run make lab-down and make lab again.")
+        raise EvenkeelError("The mirror has no release of Prometheus: run make lab-down and make lab again.")
     return found[1]
 
 
@@ -202,7 +202,7 @@ def ensure_mirror(lab: Lab, base: str, host_image: str) -> dict[str, object]:
         host_image: the hosts' image; the question is asked from where the roles will ask it.
 
     Raises:
-        LabError: a mirror is needed and can't be made.
+        EvenkeelError: a mirror is needed and can't be made.
     """
     distribution, codename = images.release(base)
     answers = _probe(host_image, [component.probe(distribution, codename) for component in COMPONENTS])
@@ -294,7 +294,7 @@ def _serve(lab: Lab, image: str) -> str:
                 return outside
         except OSError as error:
             if time.monotonic() > deadline:
-                raise LabError(f"The mirror {name} does not answer ({error}): see docker logs {name}.") from None
+                raise EvenkeelError(f"The mirror {name} does not answer ({error}): see docker logs {name}.") from None
             time.sleep(0.2)
 
 

@@ -6,7 +6,7 @@ import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from evenkeel.lab.errors import LabError
+from evenkeel.errors import EvenkeelError
 
 PROJECT = Path(__file__).resolve().parents[3]
 MAX_BACKENDS = 200
@@ -91,29 +91,29 @@ def host_list(
 
 
 def site_names(backends: int) -> dict[str, str]:
-    """Return the hosts of a site with ``backends`` backends; raises LabError outside 1 to MAX_BACKENDS."""
+    """Return the hosts of a site with ``backends`` backends; raises EvenkeelError outside 1 to MAX_BACKENDS."""
     if not 1 <= backends <= MAX_BACKENDS:
-        raise LabError(f"BACKENDS is {backends}: choose a number from 1 to {MAX_BACKENDS}.")
+        raise EvenkeelError(f"BACKENDS is {backends}: choose a number from 1 to {MAX_BACKENDS}.")
     return {"balancer": "balancers"} | {f"backend-{number}": "backends" for number in range(1, backends + 1)}
 
 
 def parse_hosts(text: str) -> dict[str, str]:
-    """Return ``name:group,name:group`` as a mapping; raises LabError where a part is no such pair."""
+    """Return ``name:group,name:group`` as a mapping; raises EvenkeelError where a part is no such pair."""
     pairs = [item.partition(":") for item in text.split(",") if item]
     for name, _, group in pairs:
         if not name or not group:
-            raise LabError(f"--hosts is {text!r}: write name:group pairs with commas between them.")
+            raise EvenkeelError(f"--hosts is {text!r}: write name:group pairs with commas between them.")
     return {name: group for name, _, group in pairs}
 
 
 def parse_subnet(text: str) -> ipaddress.IPv4Network:
-    """Return ``text`` as a network; raises LabError where it is none, or too small for a lab."""
+    """Return ``text`` as a network; raises EvenkeelError where it is none, or too small for a lab."""
     try:
         subnet = ipaddress.IPv4Network(text)
     except ValueError as error:
-        raise LabError(
+        raise EvenkeelError(
             f"The lab's subnet {text!r} is no IPv4 network ({error}): use one such as 10.213.77.0/24."
         ) from None
     if subnet.prefixlen > 24:
-        raise LabError(f"The lab's subnet {text} is too small: use a /24 or larger.")
+        raise EvenkeelError(f"The lab's subnet {text} is too small: use a /24 or larger.")
     return subnet

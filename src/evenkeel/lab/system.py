@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from evenkeel.lab.errors import LabError
+from evenkeel.errors import EvenkeelError
 
 
 def say(text: str) -> None:
@@ -17,11 +17,11 @@ def say(text: str) -> None:
 
 
 def as_root(command: Sequence[str]) -> list[str]:
-    """Return ``command`` with sudo before it where this process is not root; raises LabError without root and sudo."""
+    """Return ``command``, with sudo where this process is not root; raises EvenkeelError without root and sudo."""
     if os.geteuid() == 0:
         return list(command)
     if shutil.which("sudo") is None:
-        raise LabError(
+        raise EvenkeelError(
             "The lab needs root to set up containers, and there is no sudo: run make as root or install sudo."
         )
     return ["sudo", *command]
@@ -37,7 +37,7 @@ def run(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 900
         failure: the sentence of the error; by default the command itself.
 
     Raises:
-        LabError: it could not be started, took too long, or failed; with the last lines it printed.
+        EvenkeelError: it could not be started, took too long, or failed; with the last lines it printed.
     """
     what = failure or f"`{' '.join(command[:4])} …` failed"
     try:
@@ -45,21 +45,21 @@ def run(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 900
             command, cwd=cwd, timeout=timeout, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL
         )
     except FileNotFoundError:
-        raise LabError(f"{what}: there is no program `{command[0]}` on this machine.") from None
+        raise EvenkeelError(f"{what}: there is no program `{command[0]}` on this machine.") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{what}: it took more than {timeout:.0f} s.") from None
+        raise EvenkeelError(f"{what}: it took more than {timeout:.0f} s.") from None
     if done.returncode != 0:
         last = "\n".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-15:])
-        raise LabError(f"{what} (exit code {done.returncode}):\n{last}")
+        raise EvenkeelError(f"{what} (exit code {done.returncode}):\n{last}")
     return done.stdout
 
 
 def install(program: str, package: str) -> None:
-    """Install a Debian or Ubuntu ``package`` where its ``program`` is missing; raises LabError where that fails."""
+    """Install a Debian or Ubuntu ``package`` where its ``program`` is missing; raises EvenkeelError if that fails."""
     if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
         return
     if shutil.which("apt-get") is None:
-        raise LabError(f"`{program}` is missing and this machine has no apt-get: install {package} and try again.")
+        raise EvenkeelError(f"`{program}` is missing and this machine has no apt-get: install {package} and try again.")
     say(f"installing {package}, which is missing here")
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
     run(as_root([*environment, "apt-get", "update", "-q"]), failure="Reading the package lists failed")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evenkeel.load.errors import LoadError
+from evenkeel.errors import EvenkeelError
 from evenkeel.load.generator import Signals, generate
 from evenkeel.load.progress import Progress
 from evenkeel.load.records import Writer, read
@@ -28,7 +28,7 @@ from evenkeel.load.summary import render, summarise
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say one sentence; the usage would drown it."""
-        raise LoadError(f"{message[:1].upper()}{message[1:]}.")
+        raise EvenkeelError(f"{message[:1].upper()}{message[1:]}.")
 
 
 def _parser(command: str) -> argparse.ArgumentParser:
@@ -104,7 +104,7 @@ def _write(path: Path, text: str) -> None:
     try:
         path.write_text(text)
     except OSError as error:
-        raise LoadError(f"The file {path} can't be written: {error.strerror}.") from None
+        raise EvenkeelError(f"The file {path} can't be written: {error.strerror}.") from None
 
 
 def _command(argv: Sequence[str]) -> int:
@@ -115,7 +115,7 @@ def _command(argv: Sequence[str]) -> int:
         parser.add_argument("--to", dest="end", type=float, metavar="SECONDS", help="since the start")
         arguments = parser.parse_args(argv[1:])
         if arguments.start < 0 or (arguments.end is not None and arguments.end <= arguments.start):
-            raise LoadError("--from must be 0 or more, and --to must be above it.")
+            raise EvenkeelError("--from must be 0 or more, and --to must be above it.")
         return _report(arguments.records, arguments, arguments.start, arguments.end)
     arguments = _run_parser().parse_args(argv)
     settings = _settings(arguments)
@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
     try:
         return _command(sys.argv[1:] if argv is None else argv)
-    except LoadError as error:
+    except EvenkeelError as error:
         print(f"load: {error}", file=sys.stderr)
         return 2
 

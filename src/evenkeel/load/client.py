@@ -11,8 +11,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from evenkeel.errors import EvenkeelError
 from evenkeel.load import failures
-from evenkeel.load.errors import LoadError
 from evenkeel.load.settings import Settings
 
 # Seconds an idle connection is kept: less than servers keep theirs (HAProxy's role 10, gunicorn's default 2), so that
@@ -58,7 +58,7 @@ async def resolve(url: str) -> tuple[int, str]:
     """Return (family, address) of the URL's host: of several, the first that accepts a connection, else the first.
 
     Raises:
-        LoadError: the name has no address.
+        EvenkeelError: the name has no address.
     """
     parts = urlsplit(url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -66,7 +66,7 @@ async def resolve(url: str) -> tuple[int, str]:
     try:
         found = await loop.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
     except OSError:
-        raise LoadError(f"The host {parts.hostname} of the URL has no address.") from None
+        raise EvenkeelError(f"The host {parts.hostname} of the URL has no address.") from None
     candidates = [(int(family), str(address[0])) for family, _, _, _, address in found]
     for family, address in candidates if len(candidates) > 1 else ():
         try:

@@ -148,7 +148,7 @@ class Generator:
         """Send until the duration is over or a signal came, wait for what runs, end the file.
 
         Raises:
-            LoadError: the file can't be written.
+            EvenkeelError: the file can't be written.
         """
         cpu = time.process_time()
         beat = asyncio.create_task(self._beat())
@@ -182,7 +182,7 @@ async def generate(
     """Resolve the host, run, and let ``watch`` look on.
 
     Raises:
-        LoadError: the host has no address, or the file can't be written.
+        EvenkeelError: the host has no address, or the file can't be written.
     """
     address = await resolve(settings.url)
     async with Client(settings, address) as client:

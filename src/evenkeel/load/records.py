@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evenkeel.load.errors import LoadError
+from evenkeel.errors import EvenkeelError
 from evenkeel.load.settings import Settings, Share
 
 FORMAT = 1
@@ -79,7 +79,7 @@ class Writer:
     """Writes a run's file; what it was given before the last :meth:`flush` survives a kill."""
 
     def __init__(self, path: Path, started: float, settings: Settings) -> None:
-        """Begin the file with its header; raises LoadError where it can't be written."""
+        """Begin the file with its header; raises EvenkeelError where it can't be written."""
         self._path = path
         self._pack = zlib.compressobj(1, wbits=_GZIP)
         self._waiting: list[str] = []
@@ -90,8 +90,8 @@ class Writer:
         self._line({"load": FORMAT, "started": started, "python": sys.version.split()[0], "settings": asdict(settings)})
         self.flush()
 
-    def _unwritable(self, error: OSError) -> LoadError:
-        return LoadError(f"The file {self._path} can't be written: {error.strerror}.")
+    def _unwritable(self, error: OSError) -> EvenkeelError:
+        return EvenkeelError(f"The file {self._path} can't be written: {error.strerror}.")
 
     def _line(self, values: dict[str, Any]) -> None:
         self._waiting.append(_encode(values))
@@ -108,7 +108,7 @@ class Writer:
         self._line({"pause": [round(at, 6), round(seconds, 6)]})
 
     def flush(self, mode: int = zlib.Z_SYNC_FLUSH) -> None:
-        """Hand everything to the system; raises LoadError."""
+        """Hand everything to the system; raises EvenkeelError."""
         lines, self._waiting = self._waiting, []
         text = "".join(f"{line}\n" for line in lines).encode()
         try:
@@ -118,7 +118,7 @@ class Writer:
             raise self._unwritable(error) from None
 
     def close(self, end: End) -> None:
-        """End the file; raises LoadError."""
+        """End the file; raises EvenkeelError."""
         self._line({"end": asdict(end)})
         self.flush(zlib.Z_FINISH)
         self._file.close()
@@ -143,7 +143,7 @@ def read(path: Path) -> Run:
     """Return a run's file, up to where it was cut off.
 
     Raises:
-        LoadError: it can't be read or is no such file.
+        EvenkeelError: it can't be read or is no such file.
     """
     run: Run | None = None
     end: End | None = None
@@ -161,9 +161,9 @@ def read(path: Path) -> Run:
                     line[name] = sys.intern(line[name])
                 run.records.append(Record(**line))
     except OSError as error:
-        raise LoadError(f"The file {path} can't be read: {error.strerror}.") from None
+        raise EvenkeelError(f"The file {path} can't be read: {error.strerror}.") from None
     except (zlib.error, ValueError, KeyError, TypeError):
         run = None
     if run is None:
-        raise LoadError(f"The file {path} is not one that evenkeel load has written.")
+        raise EvenkeelError(f"The file {path} is not one that evenkeel load has written.")
     return Run(run.started, run.settings, run.records, run.pauses, end)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from evenkeel.load.errors import LoadError
+from evenkeel.errors import EvenkeelError
 
 # 100 GET/s and 10 POST/s at a rate of 110. Some wait, so that a fault always finds requests in flight.
 DEFAULT_MIX = (
@@ -53,27 +53,27 @@ class Settings:
     max_lateness: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse what makes no sense; raises LoadError."""
+        """Refuse what makes no sense; raises EvenkeelError."""
         parse_url(self.url)
         for name in ("rate", "duration", "timeout", "max_lateness"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise LoadError(f"--{name.replace('_', '-')} must be a number above 0, not {value:g}.")
+                raise EvenkeelError(f"--{name.replace('_', '-')} must be a number above 0, not {value:g}.")
         if not 0 <= self.fresh <= 1:
-            raise LoadError(f"--fresh must be a share from 0 to 1, not {self.fresh:g}.")
+            raise EvenkeelError(f"--fresh must be a share from 0 to 1, not {self.fresh:g}.")
 
 
 def parse_url(text: str) -> str:
-    """Return the base URL without a slash at its end; raises LoadError."""
+    """Return the base URL without a slash at its end; raises EvenkeelError."""
     sentence = f"The URL must look like http://host:port, without a path, not {text!r}."
     try:
         parts = urlsplit(text)
         # Reading the port is what checks it.
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
     except ValueError:
-        raise LoadError(sentence) from None
+        raise EvenkeelError(sentence) from None
     if not good or parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise LoadError(sentence)
+        raise EvenkeelError(sentence)
     return f"{parts.scheme}://{parts.netloc}"
 
 
@@ -83,18 +83,18 @@ def parse_mix(texts: Sequence[str]) -> tuple[Share, ...]:
     Weights are reduced to the smallest with the same ratios, so that a round is short.
 
     Raises:
-        LoadError: an entry is none, or no weight is above 0.
+        EvenkeelError: an entry is none, or no weight is above 0.
     """
     shares = []
     for entry in ",".join(texts).split(","):
         found = _ENTRY.fullmatch(entry.strip())
         if not found:
-            raise LoadError(
+            raise EvenkeelError(
                 f"The mix's entry {entry.strip()!r} must look like 'GET /path=weight' or 'POST /path=weight'."
             )
         if int(found[3]):
             shares.append(Share(found[1], found[2], int(found[3])))
     if not shares:
-        raise LoadError("The mix needs at least one weight above 0.")
+        raise EvenkeelError("The mix needs at least one weight above 0.")
     divisor = math.gcd(*(share.weight for share in shares))
     return tuple(Share(share.method, share.path, share.weight // divisor) for share in shares)
