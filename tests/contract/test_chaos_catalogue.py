@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evenkeel.chaos import plan
+from evenkeel.chaos.record import plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROLE = PROJECT / "roles" / "chaos"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from evenkeel.chaos.annotate import annotate, describe
+from evenkeel.chaos.run.annotate import annotate, describe
 from evenkeel.errors import EvenkeelError
 
 JOURNAL = {

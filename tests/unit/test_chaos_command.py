@@ -11,7 +11,7 @@ import pytest
 
 from chaos_runs import Made, frozen
 from evenkeel.chaos.__main__ import main
-from evenkeel.chaos.index import score
+from evenkeel.chaos.report.index import score
 
 
 def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:

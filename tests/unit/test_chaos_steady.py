@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from evenkeel.chaos import plan
-from evenkeel.chaos.haproxy import Sample
-from evenkeel.chaos.steady import (
+from evenkeel.chaos.record import plan
+from evenkeel.chaos.record.haproxy import Sample
+from evenkeel.chaos.run.steady import (
     alerts_problem,
     capacity_problem,
     firing,

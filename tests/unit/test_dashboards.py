@@ -115,7 +115,7 @@ def test_refresh_is_one_the_role_allows() -> None:
 def test_annotations_are_those_that_somebody_makes() -> None:
     found = {tuple(item["target"]["tags"]): item["datasource"]["uid"] for item in SITE["annotations"]["list"]}
     assert found == {("fault",): "-- Grafana --"}
-    posted = (PROJECT / "src/evenkeel/chaos/annotate.py").read_text()
+    posted = (PROJECT / "src/evenkeel/chaos/run/annotate.py").read_text()
     assert all(f'"{tag}"' in posted for tags in found for tag in tags)
 
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from evenkeel.load import analysis
-from evenkeel.load.honesty import judge
 from evenkeel.load.records import End, Record, Run, Writer, read
 from evenkeel.load.schedule import offered, plan
+from evenkeel.load.schedule_check import judge
 from evenkeel.load.settings import Settings, parse_mix
 from evenkeel.load.summary import render, summarise
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from evenkeel.chaos import steady
-from evenkeel.chaos.annotate import annotate
+from evenkeel.chaos.run import steady
+from evenkeel.chaos.run.annotate import annotate
 from evenkeel.errors import EvenkeelError
 from evenkeel.prometheus import query_range
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from evenkeel.chaos.timeline import NAMES, Mark, add
+from evenkeel.chaos.record.timeline import NAMES, Mark, add
 from evenkeel.errors import EvenkeelError
 
 
@@ -71,11 +71,11 @@ def _command(argv: Sequence[str]) -> int:
             add(arguments.folder, Mark(arguments.at or now, arguments.name, arguments.text))
             return 0
         case "watch":
-            from evenkeel.chaos.watch import watch
+            from evenkeel.chaos.run.sampler import watch
 
             return watch(arguments.folder, arguments.haproxy, arguments.prometheus)
         case "report":
-            from evenkeel.chaos.report import report
+            from evenkeel.chaos.report.write import report
 
             return report(arguments.folder)
         case "check" | "steady":
@@ -84,18 +84,18 @@ def _command(argv: Sequence[str]) -> int:
         case "start" | "stop" | "attend":
             return _attend(arguments)
         case "annotate":
-            from evenkeel.chaos.annotate import annotate
+            from evenkeel.chaos.run.annotate import annotate
 
             print(annotate(arguments.folder, arguments.grafana, os.environ.get("GRAFANA_PASSWORD", "")))
             return 0
         case _:
-            from evenkeel.chaos.index import write
+            from evenkeel.chaos.report.index import write
 
             return write(arguments.folders, arguments.output or arguments.folders[0].resolve().parent / "index.html")
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    from evenkeel.chaos.steady import check, check_load
+    from evenkeel.chaos.run.steady import check, check_load
 
     if arguments.command == "steady":
         check_load(arguments.folder)
@@ -108,11 +108,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _attend(arguments: argparse.Namespace) -> int:
-    from evenkeel.chaos import attendant
+    from evenkeel.chaos.run import supervisor
 
     if arguments.command == "attend":
-        return attendant.attend(arguments.folder, arguments.playbook)
-    {"start": attendant.start, "stop": attendant.stop}[arguments.command](arguments.folder)
+        return supervisor.attend(arguments.folder, arguments.playbook)
+    {"start": supervisor.start, "stop": supervisor.stop}[arguments.command](arguments.folder)
     return 0
 
 

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from evenkeel.load import analysis
 from evenkeel.load.analysis import Latency
 from evenkeel.load.failures import UNFINISHED
-from evenkeel.load.honesty import Schedule, judge
 from evenkeel.load.records import Run
 from evenkeel.load.schedule import offered
+from evenkeel.load.schedule_check import Schedule, judge
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from evenkeel.chaos.evidence import Evidence
-from evenkeel.chaos.figures import Figures
-from evenkeel.chaos.objectives import seconds
-from evenkeel.chaos.rotation import by_balancer, states
+from evenkeel.chaos.analysis.detection import by_balancer, states
+from evenkeel.chaos.analysis.metrics import Figures
+from evenkeel.chaos.analysis.objectives import seconds
+from evenkeel.chaos.record.recording import Evidence
 from evenkeel.load import analysis
 
 _MARKS = {

@@ -17,9 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos import folder as files
-from evenkeel.chaos.ansible import called, outermost, same_with
-from evenkeel.chaos.timeline import Mark, add
+from evenkeel.chaos.record import run_folder
+from evenkeel.chaos.record.timeline import Mark, add
+from evenkeel.chaos.run.ansible import called, outermost, same_with
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 
@@ -40,7 +40,7 @@ def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
     nice = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
     options = ["--mix", values["mix"], "--rate", f"{float(values['rate']):g}", "--timeout", f"{values['timeout']:g}"]
     options += ["--max-lateness", f"{values['max_lateness']:g}"]
-    limit = ["--duration", f"{values['limit']:g}", "--records", str(folder / files.LOAD)]
+    limit = ["--duration", f"{values['limit']:g}", "--records", str(folder / run_folder.LOAD)]
     return [*nice, sys.executable, "-m", "evenkeel.load", values["url"], *options, *limit]
 
 
@@ -69,7 +69,7 @@ class Attendant:
     def __init__(self, folder: Path, playbook: int) -> None:
         """Attend ``folder`` for the process ``playbook``."""
         self._folder = folder
-        self._values = files.read_object(folder / files.PLAN)
+        self._values = run_folder.read_object(folder / run_folder.PLAN)
         self._playbook = playbook
         # Read now: of a process that has ended nobody knows how it was called. Kept in memory: it may hold secrets.
         self._command, self._directory = called(playbook)
@@ -169,7 +169,7 @@ def _with_parent(command: list[str]) -> list[str]:
 
 def start(folder: Path) -> None:
     """Start a run's attendant and return once load and watcher are at work; raises EvenkeelError where they are not."""
-    files.existing(folder)
+    run_folder.existing(folder)
     playbook = outermost(os.getpid())
     with (folder / LOG).open("w") as log:
         process = subprocess.Popen(
@@ -179,7 +179,7 @@ def start(folder: Path) -> None:
             stderr=log,
             start_new_session=True,
         )
-    files.write_text(folder / PID, f"{process.pid}\n")
+    run_folder.write_text(folder / PID, f"{process.pid}\n")
     deadline = time.monotonic() + _START_SECONDS
     while not _at_work(folder):
         if process.poll() is not None or time.monotonic() > deadline:
@@ -198,7 +198,7 @@ def is_attended(folder: Path) -> bool:
 
 def _at_work(folder: Path) -> bool:
     try:
-        return bool(read(folder / files.LOAD).records) and (folder / files.HAPROXY).stat().st_size > 0
+        return bool(read(folder / run_folder.LOAD).records) and (folder / run_folder.HAPROXY).stat().st_size > 0
     except (EvenkeelError, OSError):
         return False
 
@@ -206,7 +206,7 @@ def _at_work(folder: Path) -> bool:
 def stop(folder: Path) -> None:
     """End a run's load and watcher and return once all is written; raises EvenkeelError where that can't be."""
     try:
-        number = int((files.existing(folder) / PID).read_text())
+        number = int((run_folder.existing(folder) / PID).read_text())
         handle = os.pidfd_open(number)
     except (OSError, ValueError):
         raise EvenkeelError(f"Nobody attends the run in {folder} any more: see {folder / LOG}.") from None
@@ -217,4 +217,4 @@ def stop(folder: Path) -> None:
 
 def attend(folder: Path, playbook: int) -> int:
     """Be the attendant; raises EvenkeelError."""
-    return Attendant(files.existing(folder), playbook).run()
+    return Attendant(run_folder.existing(folder), playbook).run()

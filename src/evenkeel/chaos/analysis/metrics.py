@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from evenkeel.chaos.evidence import Evidence
-from evenkeel.chaos.flow import count, due_times, longest_gap, worst_second
-from evenkeel.chaos.rotation import Rotation, observe
+from evenkeel.chaos.analysis.detection import Rotation, observe
+from evenkeel.chaos.analysis.throughput import count, due_times, longest_gap, worst_second
+from evenkeel.chaos.record.recording import Evidence
 from evenkeel.load import analysis
 from evenkeel.load.analysis import Latency
 from evenkeel.load.records import Record

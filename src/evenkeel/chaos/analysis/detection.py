@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from evenkeel.chaos.haproxy import Sample
-from evenkeel.chaos.plan import Plan
+from evenkeel.chaos.record.haproxy import Sample
+from evenkeel.chaos.record.plan import Plan
 
 
 class State(NamedTuple):

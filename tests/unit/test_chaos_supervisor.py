@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from evenkeel.chaos import timeline
-from evenkeel.chaos.ansible import is_playbook, outermost, same_with
+from evenkeel.chaos.record import timeline
+from evenkeel.chaos.run.ansible import is_playbook, outermost, same_with
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from matplotlib.axes import Axes
 
 from evenkeel import graphs
-from evenkeel.chaos.drawing import AMBER, GREEN, INK, PALETTE, RED, Painter, png_or_svg, svgs
-from evenkeel.chaos.figures import WARM_UP, phases
-from evenkeel.chaos.journal import Result
+from evenkeel.chaos.analysis.metrics import WARM_UP, phases
+from evenkeel.chaos.report.drawing import AMBER, GREEN, INK, PALETTE, RED, Painter, png_or_svg, svgs
+from evenkeel.chaos.report.journal import Result
 from evenkeel.load.records import Record
 from evenkeel.prometheus import Series
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from evenkeel.chaos.evidence import Evidence
-from evenkeel.chaos.figures import Figures, Shares
+from evenkeel.chaos.analysis.metrics import Figures, Shares
+from evenkeel.chaos.record.recording import Evidence
 
 HELD, DEVIATED, UNJUDGED = "held", "deviated", "not judged"
 VOID, INCOMPLETE = "void", "incomplete"

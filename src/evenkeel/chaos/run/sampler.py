@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from evenkeel.chaos import folder as files
-from evenkeel.chaos import haproxy
+from evenkeel.chaos.record import haproxy, run_folder
 from evenkeel.errors import EvenkeelError
 from evenkeel.prometheus import DASHBOARD, TITLES, panels, query_range
 
@@ -70,7 +69,7 @@ async def _sample(balancer: tuple[str, str], path: Path, stop: asyncio.Event) ->
             at, asked = time.time(), loop.time()
             content = await _ask(session, url)
             took = round(loop.time() - asked, 4)
-            files.append(path, {"at": round(at, 4), "took": took, "balancer": name, **content})
+            run_folder.append(path, {"at": round(at, 4), "took": took, "balancer": name, **content})
             number = max(number + 1, int((loop.time() - start) / INTERVAL) + 1)
             try:
                 await asyncio.wait_for(stop.wait(), start + number * INTERVAL - loop.time())
@@ -108,7 +107,7 @@ def watch(folder: Path, balancers: Sequence[str], prometheus: str) -> int:
     asked = [parse_balancer(text) for text in balancers]
     if len({name for name, _ in asked}) < len(asked):
         raise EvenkeelError("--haproxy names a balancer twice.")
-    path = files.existing(folder) / files.HAPROXY
+    path = run_folder.existing(folder) / run_folder.HAPROXY
     start = time.time()
     try:
         asyncio.run(_watch(asked, path))
@@ -118,7 +117,7 @@ def watch(folder: Path, balancers: Sequence[str], prometheus: str) -> int:
             raise
         raise EvenkeelError(str(next(iter(found.exceptions)))) from None
     content = ask_prometheus(prometheus.rstrip("/"), start, time.time())
-    files.write_text(folder / files.PROMETHEUS, json.dumps(content) + "\n")
+    run_folder.write_text(folder / run_folder.PROMETHEUS, json.dumps(content) + "\n")
     if content["error"]:
         print(f"chaos: no figures from Prometheus: {content['error']}", file=sys.stderr)
     return 0

@@ -10,10 +10,10 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from evenkeel.chaos import charts
-from evenkeel.chaos.journal import Result
-from evenkeel.chaos.objectives import seconds
-from evenkeel.chaos.summary import WORDS
+from evenkeel.chaos.analysis.objectives import seconds
+from evenkeel.chaos.report import charts
+from evenkeel.chaos.report.journal import Result
+from evenkeel.chaos.report.summary import WORDS
 from evenkeel.load import analysis
 
 _EXAMPLES = 10

@@ -8,7 +8,7 @@ from typing import Any
 
 import requests
 
-from evenkeel.chaos import folder as files
+from evenkeel.chaos.record import run_folder
 from evenkeel.errors import EvenkeelError
 from evenkeel.web import session
 
@@ -38,7 +38,7 @@ def describe(journal: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def annotate(folder: Path, url: str, password: str) -> int:
     """Post a judged run's annotations and return how many; raises EvenkeelError where Grafana takes them not."""
-    wanted = describe(files.read_object(folder / files.JOURNAL))
+    wanted = describe(run_folder.read_object(folder / run_folder.JOURNAL))
     try:
         for each in wanted:
             answer = session().post(

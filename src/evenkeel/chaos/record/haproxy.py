@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evenkeel.chaos import folder as files
+from evenkeel.chaos.record import run_folder
 from evenkeel.errors import EvenkeelError
 
 # As the role `haproxy` names them.
@@ -60,7 +60,7 @@ def parse(text: str) -> tuple[dict[str, Row], Row]:
 
 def read(folder: Path) -> list[Sample] | None:
     """Return the watcher's samples, or None where it never wrote any; raises EvenkeelError."""
-    path = folder / files.HAPROXY
+    path = folder / run_folder.HAPROXY
     if not path.exists():
         return None
     try:
@@ -73,7 +73,7 @@ def read(folder: Path) -> list[Sample] | None:
                 line.get("servers", {}),
                 line.get("totals", {}),
             )
-            for line in files.read_lines(path)
+            for line in run_folder.read_lines(path)
         ]
     except (KeyError, TypeError, ValueError):
         raise EvenkeelError(f"The file {path} has a line that is no sample.") from None

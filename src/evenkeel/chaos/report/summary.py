@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from evenkeel.chaos.journal import Result
-from evenkeel.chaos.objectives import DEVIATED, HELD, INCOMPLETE, VOID
+from evenkeel.chaos.analysis.objectives import DEVIATED, HELD, INCOMPLETE, VOID
+from evenkeel.chaos.report.journal import Result
 
 WORDS = {
     HELD: "HELD: the site stayed within every objective.",

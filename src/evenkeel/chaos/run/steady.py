@@ -9,16 +9,15 @@ from typing import Any
 
 import requests
 
-from evenkeel.chaos import folder as files
-from evenkeel.chaos import haproxy, plan
-from evenkeel.chaos.attendant import is_attended
-from evenkeel.chaos.haproxy import Row, Sample
-from evenkeel.chaos.plan import Plan
-from evenkeel.chaos.rotation import is_up
+from evenkeel.chaos.analysis.detection import is_up
+from evenkeel.chaos.record import haproxy, plan, run_folder
+from evenkeel.chaos.record.haproxy import Row, Sample
+from evenkeel.chaos.record.plan import Plan
+from evenkeel.chaos.run.supervisor import is_attended
 from evenkeel.errors import EvenkeelError
 from evenkeel.load import analysis
-from evenkeel.load.honesty import judge
 from evenkeel.load.records import Run, read
+from evenkeel.load.schedule_check import judge
 from evenkeel.web import session
 
 _TIMEOUT = 5.0
@@ -211,8 +210,8 @@ def check(values: Mapping[str, Any], seconds: float, *, alerts: bool) -> None:
 
 def check_load(folder: Path) -> None:
     """Return where the site is steady under the load that runs; raises EvenkeelError where it is not."""
-    what = plan.read(files.existing(folder))
-    run = read(folder / files.LOAD)
+    what = plan.read(run_folder.existing(folder))
+    run = read(folder / run_folder.LOAD)
     samples = haproxy.read(folder) or []
     problems = [
         load_problem(run, what.slo.rps_floor),

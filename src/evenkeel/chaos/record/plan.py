@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos import slo
-from evenkeel.chaos.folder import PLAN, read_object
-from evenkeel.chaos.slo import Slo
+from evenkeel.chaos.record import slo
+from evenkeel.chaos.record.run_folder import PLAN, read_object
+from evenkeel.chaos.record.slo import Slo
 from evenkeel.errors import EvenkeelError
 
 # Faults that leave the target in rotation, or may, and those that pass without anything being undone.

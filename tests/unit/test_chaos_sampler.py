@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from evenkeel.chaos.haproxy import parse
+from evenkeel.chaos.record.haproxy import parse
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 CSV = """# pxname,svname,qcur,scur,stot,econ,eresp,wretr,wredis,status,weight,chkdown,lastchg,check_status,hrsp_5xx,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos import folder as files
-from evenkeel.chaos import page
-from evenkeel.chaos.objectives import DEVIATED, EXIT, HELD, INCOMPLETE, VOID
+from evenkeel.chaos.analysis.objectives import DEVIATED, EXIT, HELD, INCOMPLETE, VOID
+from evenkeel.chaos.record import run_folder
+from evenkeel.chaos.report import page
 from evenkeel.errors import EvenkeelError
 
 _COLUMNS = {"failed_get": "Failed GET", "longest_gap": "Longest gap", "rps_floor": "RPS floor", "detect": "Detect",
@@ -41,11 +41,11 @@ class Score:
 
 def _row(folder: Path, page_folder: Path) -> Row:
     """Return a run's line; one without a journal ended before its report and has not held."""
-    path = files.existing(folder) / files.JOURNAL
+    path = run_folder.existing(folder) / run_folder.JOURNAL
     if not path.exists():
         empty = tuple((title, "-") for title in _COLUMNS.values())
         return Row(folder.name, "", INCOMPLETE, "The run has no report.", "", empty)
-    content: dict[str, Any] = files.read_object(path)
+    content: dict[str, Any] = run_folder.read_object(path)
     try:
         figures = {each["key"]: str(each["figure"]) for each in content["objectives"]}
         wrong = [str(each["title"]) for each in content["objectives"] if each["status"] == DEVIATED]
@@ -80,9 +80,9 @@ def score(verdicts: Sequence[str]) -> Score:
 
 def write(folders: Sequence[Path], output: Path) -> int:
     """Write the page, say the score and return 0 where all held, 1 where not, 3 where one does not count."""
-    rows = [_row(folder, files.existing(output.parent)) for folder in folders]
+    rows = [_row(folder, run_folder.existing(output.parent)) for folder in folders]
     found = score([row.verdict for row in rows])
-    files.write_text(output, page.render("index.html.j2", rows=rows, score=found))
+    run_folder.write_text(output, page.render("index.html.j2", rows=rows, score=found))
     print(f"resilience {found.text}: {found.sentence}\n{output}")
     worst = {row.verdict for row in rows}
     return 1 if worst & {DEVIATED, INCOMPLETE} else 3 if VOID in worst else 0

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos import folder as files
-from evenkeel.chaos import haproxy, plan, timeline
-from evenkeel.chaos.haproxy import Sample
-from evenkeel.chaos.plan import Plan
-from evenkeel.chaos.timeline import Mark
+from evenkeel.chaos.record import haproxy, plan, run_folder, timeline
+from evenkeel.chaos.record.haproxy import Sample
+from evenkeel.chaos.record.plan import Plan
+from evenkeel.chaos.record.timeline import Mark
 from evenkeel.errors import EvenkeelError
-from evenkeel.load.honesty import Schedule, judge
 from evenkeel.load.records import Record, read
+from evenkeel.load.schedule_check import Schedule, judge
 
 # Seconds without a sample at the end, from which on nobody knows what was back for good.
 _UNWATCHED = 5.0
@@ -59,7 +58,7 @@ class Evidence:
 def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
     """Return the watcher's figures, or why there are none: a report is possible without."""
     try:
-        content = files.read_object(folder / files.PROMETHEUS)
+        content = run_folder.read_object(folder / run_folder.PROMETHEUS)
         moved = {
             kind: {
                 title: {name: [(at - epoch, value) for at, value in points] for name, points in series.items()}
@@ -69,22 +68,22 @@ def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
         }
         return {"graphs": moved["graphs"], "alerts": moved["alerts"][""], "error": str(content["error"])}
     except EvenkeelError as error:
-        reason = str(error) if (folder / files.PROMETHEUS).exists() else "The watcher wrote none: it was killed."
+        reason = str(error) if (folder / run_folder.PROMETHEUS).exists() else "The watcher wrote none: it was killed."
     except (AttributeError, KeyError, TypeError, ValueError):
-        reason = f"The file {folder / files.PROMETHEUS} is not one that the watcher has written."
+        reason = f"The file {folder / run_folder.PROMETHEUS} is not one that the watcher has written."
     return {"graphs": {}, "alerts": {}, "error": reason}
 
 
 def read_folder(folder: Path) -> Evidence:
     """Return a run's files; raises EvenkeelError where there is nothing to judge."""
-    what = plan.read(files.existing(folder))
+    what = plan.read(run_folder.existing(folder))
     marks = timeline.read(folder)
     epoch = timeline.first(marks, "inject")
     if epoch is None:
         raise EvenkeelError(
             f"The run in {folder} never injected its fault (no mark inject): there is nothing to judge."
         )
-    run = read(folder / files.LOAD)
+    run = read(folder / run_folder.LOAD)
     shift = run.started - epoch
     records = [record._replace(at=record.at + shift) for record in run.records]
     samples = [sample._replace(at=sample.at - epoch, seen=sample.seen - epoch) for sample in haproxy.read(folder) or []]

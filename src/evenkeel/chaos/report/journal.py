@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from evenkeel.chaos import haproxy
-from evenkeel.chaos.evidence import Evidence
-from evenkeel.chaos.figures import Figures, figure
-from evenkeel.chaos.objectives import Objective, objectives, verdict
-from evenkeel.chaos.story import Event, tell
+from evenkeel.chaos.analysis.events import Event, tell
+from evenkeel.chaos.analysis.metrics import Figures, figure
+from evenkeel.chaos.analysis.objectives import Objective, objectives, verdict
+from evenkeel.chaos.record import haproxy
+from evenkeel.chaos.record.recording import Evidence
 from evenkeel.load import analysis
 
 FORMAT = 1

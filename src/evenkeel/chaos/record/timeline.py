@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from evenkeel.chaos import folder as files
+from evenkeel.chaos.record import run_folder
 from evenkeel.errors import EvenkeelError
 
 # What a run goes through, in this order; a note may come anywhere.
@@ -25,14 +25,16 @@ def add(folder: Path, mark: Mark) -> None:
     """Append a mark to the folder's timeline; raises EvenkeelError."""
     if mark.name not in NAMES:
         raise EvenkeelError(f"There is no mark {mark.name!r}: there are {', '.join(NAMES)}.")
-    files.append(files.existing(folder) / files.TIMELINE, {"at": mark.at, "name": mark.name, "text": mark.text})
+    run_folder.append(
+        run_folder.existing(folder) / run_folder.TIMELINE, {"at": mark.at, "name": mark.name, "text": mark.text}
+    )
 
 
 def read(folder: Path) -> list[Mark]:
     """Return the marks in order of time; raises EvenkeelError."""
-    path = folder / files.TIMELINE
+    path = folder / run_folder.TIMELINE
     try:
-        found = [Mark(float(line["at"]), str(line["name"]), str(line["text"])) for line in files.read_lines(path)]
+        found = [Mark(float(line["at"]), str(line["name"]), str(line["text"])) for line in run_folder.read_lines(path)]
     except (KeyError, TypeError, ValueError):
         raise EvenkeelError(f"The file {path} has a line that is no mark.") from None
     return sorted(found)

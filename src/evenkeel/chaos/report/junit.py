@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from evenkeel.chaos.journal import Result
-from evenkeel.chaos.objectives import DEVIATED, UNJUDGED
+from evenkeel.chaos.analysis.objectives import DEVIATED, UNJUDGED
+from evenkeel.chaos.report.journal import Result
 
 
 def junit(result: Result) -> str:

@@ -1,0 +1,1 @@
+"""What the record of a run comes to: pure functions."""

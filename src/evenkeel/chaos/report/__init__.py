@@ -1,0 +1,1 @@
+"""How a judged run is told: page, graphs, journal, and files for other programs."""
