@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from evenkeel.chaos.record import plan
+from evenkeel.chaos.record.plan import parse_plan
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROLE = PROJECT / "roles" / "chaos"
@@ -31,6 +31,6 @@ def test_report_knows_what_each_does(fault: str) -> None:
     hosts = {"backends": ["one"], "balancers": ["lb"]}
     target = "one" if made["strikes"] == "backend" else "lb"
     # What the report takes for granted where run.json doesn't say.
-    known = plan.parse({"fault": fault, "target": target, "hosts": hosts})
+    known = parse_plan({"fault": fault, "target": target, "hosts": hosts})
     assert known.recover_from == ("undone" if made["lasts"] else "inject")
     assert known.takes_out == made["takes_out"]

@@ -291,6 +291,20 @@ def test_what_playbooks_declare_is_read_somewhere() -> None:
     assert {name for name in declared if not re.search(rf"\b{name}\b", text)} == set()
 
 
+@pytest.mark.parametrize(
+    ("room", "known"),
+    [
+        ("record", {"record"}),
+        ("analysis", {"record", "analysis"}),
+        ("report", {"record", "analysis", "report"}),
+        ("run", {"record", "analysis", "run"}),
+    ],
+)
+def test_rooms_of_chaos_know_only_those_before_them(room: str, known: set[str]) -> None:
+    texts = [path.read_text() for path in (PROJECT / "src/evenkeel/chaos" / room).glob("*.py")]
+    assert {name for text in texts for name in re.findall(r"from evenkeel\.chaos(?:\.| import )(\w+)", text)} <= known
+
+
 def test_playbooks_reach_the_group_vars() -> None:
     link = PROJECT / "playbooks" / "group_vars"
     assert link.is_symlink()

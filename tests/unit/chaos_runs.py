@@ -1,4 +1,4 @@
-"""Hand-made chaos runs with known answers: the files that playbook, load generator and watcher would leave."""
+"""Hand-made chaos runs with known answers: the files that playbook, load generator and sampler would leave."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["watch", "/tmp"], "The following arguments are required: --haproxy."),
         (["start", "/nowhere"], "The folder /nowhere doesn't exist."),
         (["start", "/tmp"], "This command is for the playbook chaos.yml: no ansible-playbook has started it."),
-        (["stop", "/tmp"], "Nobody attends the run in /tmp any more: see"),
+        (["stop", "/tmp"], "Nobody supervises the run in /tmp any more: see"),
         (["steady", "/nowhere"], "The folder /nowhere doesn't exist."),
         (["annotate", "/nowhere", "--grafana", "http://127.0.0.1:9"], "The file /nowhere/journal.json can't be read"),
         (["index", "/nowhere", "--output", "/tmp/index.html"], "The folder /nowhere doesn't exist."),

@@ -178,7 +178,7 @@ def test_what_nobody_watched_is_not_held(tmp_path: Path) -> None:
     made.plan |= {"fault": "kill_app"}
     del made.marks["undone"]
     found = judge(made.write(tmp_path / "short"), 3)
-    assert found["reasons"] == ["The watcher ended before the load: it saw balancer last at +2.2 s."]
+    assert found["reasons"] == ["The sampler ended before the load: it saw balancer last at +2.2 s."]
     made = Made()
     made.plan["hosts"]["balancers"].append("other")
     found = judge(made.write(tmp_path / "other"), 3)
@@ -248,7 +248,7 @@ def test_generator_that_was_late_voids_the_run(tmp_path: Path) -> None:
         (Made(marks={"inject": 0.0}), "The run was cut off: its timeline has no end."),
         (Made(ended=False), "The load generator was killed: its records have no end."),
         (Made(stop=8), "The load ended before the fault was undone."),
-        (Made(watched=(-20, 5)), "The watcher ended before the fault was undone."),
+        (Made(watched=(-20, 5)), "The sampler ended before the fault was undone."),
         (Made(watched=(0, 0)), "No balancer was ever seen: there are no samples of its statistics."),
     ],
 )
@@ -302,7 +302,7 @@ def test_report_without_prometheus_says_so_in_the_graphs_place(tmp_path: Path) -
     folder = Made().write(tmp_path)
     (folder / "prometheus.json").unlink()
     judge(folder, 0)
-    assert "No CPU figures. The watcher wrote none: it was killed." in (folder / "report.html").read_text()
+    assert "No CPU figures. The sampler wrote none: it was killed." in (folder / "report.html").read_text()
 
 
 def test_site_that_never_answers_is_reported(tmp_path: Path) -> None:

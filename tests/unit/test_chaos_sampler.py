@@ -1,4 +1,4 @@
-"""The watcher, against small servers that speak as HAProxy does, or don't speak at all."""
+"""The sampler, against small servers that speak as HAProxy does, or don't speak at all."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
-async def watched(folder: Path, arguments: Sequence[str], enough: int) -> int | None:
-    """Watch until there are so many samples, send SIGTERM and return the exit code."""
+async def sampled(folder: Path, arguments: Sequence[str], enough: int) -> int | None:
+    """Sample until there are so many samples, send SIGTERM and return the exit code."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -82,12 +82,12 @@ async def watched(folder: Path, arguments: Sequence[str], enough: int) -> int | 
             await process.wait()
 
 
-def test_watcher_keeps_its_schedule_whatever_a_balancer_does(tmp_path: Path) -> None:
+def test_sampler_keeps_its_schedule_whatever_a_balancer_does(tmp_path: Path) -> None:
     async def run() -> int | None:
         servers = [await asyncio.start_server(each, "127.0.0.1", 0) for each in (answer, hang)]
         good, bad = (server.sockets[0].getsockname()[1] for server in servers)
         urls = [f"good=http://127.0.0.1:{good}", f"bad=http://127.0.0.1:{bad}", "http://127.0.0.1:9"]
-        code = await watched(tmp_path, [part for url in urls for part in ("--haproxy", url)], 12)
+        code = await sampled(tmp_path, [part for url in urls for part in ("--haproxy", url)], 12)
         for server in servers:
             server.close()
         return code
@@ -110,6 +110,6 @@ def test_watcher_keeps_its_schedule_whatever_a_balancer_does(tmp_path: Path) -> 
 
 def test_prometheus_that_is_gone_is_said(tmp_path: Path) -> None:
     arguments = ["--haproxy", "http://127.0.0.1:9", "--prometheus", "http://127.0.0.1:9/"]
-    assert asyncio.run(watched(tmp_path, arguments, 1)) == 0
+    assert asyncio.run(sampled(tmp_path, arguments, 1)) == 0
     content = json.loads((tmp_path / "prometheus.json").read_text())
     assert content["error"].startswith("Prometheus at http://127.0.0.1:9 gives no answer")

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from evenkeel.chaos.record import plan
 from evenkeel.chaos.record.haproxy import Sample
+from evenkeel.chaos.record.plan import Plan, parse_plan
 from evenkeel.chaos.run.steady import (
     alerts_problem,
     capacity_problem,
     firing,
     load_problem,
+    samples_problem,
     states_problem,
-    watched_problem,
 )
 from evenkeel.load.failures import RESET
 from evenkeel.load.records import Record, Run
@@ -23,9 +23,9 @@ from evenkeel.load.settings import Settings, parse_mix
 NAMES = ("one", "two", "three")
 
 
-def planned(fault: str = "reboot", target: str = "one") -> plan.Plan:
+def planned(fault: str = "reboot", target: str = "one") -> Plan:
     hosts = {"backends": list(NAMES), "balancers": ["lb"]}
-    return plan.parse({"fault": fault, "target": target, "hosts": hosts})
+    return parse_plan({"fault": fault, "target": target, "hosts": hosts})
 
 
 def servers(**status: str) -> dict[str, dict[str, Any]]:
@@ -72,12 +72,12 @@ def test_backends_left_must_carry_the_load() -> None:
 
 def test_every_balancer_is_seen_and_when_last_asked_answers() -> None:
     good = Sample(0, 0, "lb", "", servers(), {})
-    assert watched_problem([good], planned(), 1) == ""
-    assert watched_problem([], planned(), 1) == "Nobody watches lb: there are no samples of its statistics."
+    assert samples_problem([good], planned(), 1) == ""
+    assert samples_problem([], planned(), 1) == "Nobody watches lb: there are no samples of its statistics."
     gone = good._replace(error="no connection", servers={})
-    assert watched_problem([good, gone], planned(), 1) == "lb gives no statistics: no connection."
+    assert samples_problem([good, gone], planned(), 1) == "lb gives no statistics: no connection."
     down = good._replace(servers=servers(two="DOWN"))
-    assert watched_problem([good, down], planned(), 1).startswith("two is DOWN at lb")
+    assert samples_problem([good, down], planned(), 1).startswith("two is DOWN at lb")
 
 
 def rule(name: str, health: str, *states: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from evenkeel.load.records import read
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 CSV = "# pxname,svname,status\napp,one,UP\napp,BACKEND,UP\n"
-# As chaos.yml it starts the attendant and waits; as chaos_undo.yml it leaves a word.
+# As chaos.yml it starts the supervisor and waits; as chaos_undo.yml it leaves a word.
 PLAYBOOK = """
 import pathlib, subprocess, sys, time
 folder = pathlib.Path(sys.argv[2])
@@ -100,12 +100,12 @@ def playbook(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def has_ended(folder: Path) -> bool:
-    number = (folder / "attendant.pid").read_text().strip()
+    number = (folder / "supervisor.pid").read_text().strip()
     return not Path(f"/proc/{number}").exists()
 
 
-def test_run_is_attended_to_its_end(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
-    wait_until((folder / "started").exists, "the attendant starts")
+def test_run_is_supervised_to_its_end(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
+    wait_until((folder / "started").exists, "the supervisor starts")
     assert (folder / "started").read_text() == "0"
     wait_until(lambda: len(read(folder / "load.jsonl.gz").records) > 20, "the load runs")
     stop = [sys.executable, "-m", "evenkeel.chaos", "stop", str(folder)]
@@ -118,8 +118,8 @@ def test_run_is_attended_to_its_end(folder: Path, playbook: subprocess.Popen[byt
 
 
 def children(folder: Path) -> list[int]:
-    """Return the processes that the attendant has started."""
-    number = (folder / "attendant.pid").read_text().strip()
+    """Return the processes that the supervisor has started."""
+    number = (folder / "supervisor.pid").read_text().strip()
     return [int(text) for text in Path(f"/proc/{number}/task/{number}/children").read_text().split()]
 
 
@@ -132,9 +132,9 @@ def is_zombie(number: int) -> bool:
 def test_fault_is_undone_where_the_playbook_dies(
     folder: Path, playbook: subprocess.Popen[bytes], how: signal.Signals
 ) -> None:
-    wait_until((folder / "started").exists, "the attendant starts")
+    wait_until((folder / "started").exists, "the supervisor starts")
     playbook.send_signal(how)
-    wait_until(lambda: has_ended(folder), "the attendant ends")
+    wait_until(lambda: has_ended(folder), "the supervisor ends")
     # Called as the playbook was, for the other one beside it.
     assert (folder / "undone").read_text() == f"chaos_undo.yml {folder} -e chaos_run={folder}"
     assert [mark.name for mark in timeline.read(folder)] == ["note", "undone", "end"]
@@ -143,22 +143,22 @@ def test_fault_is_undone_where_the_playbook_dies(
 
 
 def test_somebody_stays_where_the_load_has_ended(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
-    wait_until((folder / "started").exists, "the attendant starts")
+    wait_until((folder / "started").exists, "the supervisor starts")
     (load,) = (
         number for number in children(folder) if b"evenkeel.load" in Path(f"/proc/{number}/cmdline").read_bytes()
     )
     os.kill(load, signal.SIGKILL)
     wait_until(lambda: load not in children(folder) or is_zombie(load), "the load has ended")
     playbook.kill()
-    wait_until(lambda: has_ended(folder), "the attendant ends")
+    wait_until(lambda: has_ended(folder), "the supervisor ends")
     assert (folder / "undone").exists()
 
 
 def test_undoing_that_fails_is_said(folder: Path, playbook: subprocess.Popen[bytes]) -> None:
     (folder / "unwilling").touch()
-    wait_until((folder / "started").exists, "the attendant starts")
+    wait_until((folder / "started").exists, "the supervisor starts")
     playbook.kill()
-    wait_until(lambda: has_ended(folder), "the attendant ends")
+    wait_until(lambda: has_ended(folder), "the supervisor ends")
     assert "undone" not in [mark.name for mark in timeline.read(folder)]
     assert "the hosts' own timers will undo it." in (folder / "screen").read_text()
 
@@ -174,7 +174,7 @@ def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subproc
         text=True,
     )
     try:
-        wait_until((folder / "started").exists, "the attendant gives up")
+        wait_until((folder / "started").exists, "the supervisor gives up")
         assert (folder / "started").read_text() == "2"
     finally:
         again.kill()

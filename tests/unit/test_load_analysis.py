@@ -11,8 +11,8 @@ import pytest
 
 from evenkeel.load import analysis
 from evenkeel.load.records import End, Record, Run, Writer, read
-from evenkeel.load.schedule import offered, plan
-from evenkeel.load.schedule_check import judge
+from evenkeel.load.schedule import offered, schedule
+from evenkeel.load.schedule_check import check_schedule
 from evenkeel.load.settings import Settings, parse_mix
 from evenkeel.load.summary import render, summarise
 
@@ -30,14 +30,14 @@ def ended(records: list[Record], stopped: float = 10) -> Run:
 
 
 def test_schedule_is_absolute_and_repeats() -> None:
-    first, second = (list(islice(plan(SETTINGS), 1000)) for _ in range(2))
+    first, second = (list(islice(schedule(SETTINGS), 1000)) for _ in range(2))
     assert first == second
-    assert [planned.at for planned in first] == [number / 10 for number in range(1000)]
-    assert first != list(islice(plan(replace(SETTINGS, seed=2)), 1000))
+    assert [scheduled.at for scheduled in first] == [number / 10 for number in range(1000)]
+    assert first != list(islice(schedule(replace(SETTINGS, seed=2)), 1000))
 
 
 def test_mix_is_exact_in_every_round_and_not_periodic() -> None:
-    methods = [planned.method for planned in islice(plan(SETTINGS), 1100)]
+    methods = [scheduled.method for scheduled in islice(schedule(SETTINGS), 1100)]
     places = [methods[start : start + 11].index("POST") for start in range(0, 1100, 11)]
     assert methods.count("POST") == 100
     assert len(set(places)) > 5
@@ -45,13 +45,13 @@ def test_mix_is_exact_in_every_round_and_not_periodic() -> None:
 
 def test_share_of_fresh_connections() -> None:
     for share, least, most in ((0, 0, 0), (0.5, 400, 600), (1, 1000, 1000)):
-        fresh = sum(planned.fresh for planned in islice(plan(replace(SETTINGS, fresh=share)), 1000))
+        fresh = sum(scheduled.fresh for scheduled in islice(schedule(replace(SETTINGS, fresh=share)), 1000))
         assert least <= fresh <= most
 
 
 @pytest.mark.parametrize(("rate", "seconds", "count"), [(10, 1, 10), (10, 0.95, 10), (3, 1.0001, 4), (7, 0, 0)])
 def test_offered_counts_what_the_plan_holds(rate: float, seconds: float, count: int) -> None:
-    held = [planned for planned in islice(plan(replace(SETTINGS, rate=rate)), 50) if planned.at < seconds]
+    held = [scheduled for scheduled in islice(schedule(replace(SETTINGS, rate=rate)), 50) if scheduled.at < seconds]
     assert offered(rate, seconds) == count == len(held)
 
 
@@ -121,18 +121,18 @@ def test_summary_counts() -> None:
 def test_generator_at_fault_voids_the_run(change: dict[str, Any], fault: str) -> None:
     records = steady(20)
     records[5] = records[5]._replace(**change)
-    assert judge(ended(records, 20), 0, 20).faults == (fault,)
-    assert judge(ended(records, 20), 10, 20).faults == ()
+    assert check_schedule(ended(records, 20), 0, 20).faults == (fault,)
+    assert check_schedule(ended(records, 20), 10, 20).faults == ()
 
 
 def test_often_a_little_late_voids_the_run() -> None:
     records = [record._replace(late=0.06) for record in steady()]
-    assert "One request in a hundred was sent 0.060 s late" in judge(ended(records), 0, 10).faults[0]
+    assert "One request in a hundred was sent 0.060 s late" in check_schedule(ended(records), 0, 10).faults[0]
 
 
 def test_a_pause_and_a_shortfall_void_the_run() -> None:
     run = replace(ended(steady(9)), pauses=[(3.0, 0.7)])
-    assert judge(run, 0, 10).faults == (
+    assert check_schedule(run, 0, 10).faults == (
         "The generator was up to 0.700 s late; 0.5 s is the limit.",
         "Only 90 of 100 requests were sent.",
     )

@@ -172,9 +172,9 @@ def nothing_is_left(scenario: Scenario) -> None:
     wait_until_all_up(scenario)
 
 
-def attendant(folder: Path) -> Path:
-    """Return the place of a run's attendant among the processes."""
-    return Path("/proc") / (folder / "attendant.pid").read_text().strip()
+def supervisor(folder: Path) -> Path:
+    """Return the place of a run's supervisor among the processes."""
+    return Path("/proc") / (folder / "supervisor.pid").read_text().strip()
 
 
 def interrupt(playbook: subprocess.Popen[bytes]) -> None:
@@ -189,7 +189,7 @@ def interrupt(playbook: subprocess.Popen[bytes]) -> None:
 def test_interrupted_run_is_undone(scenario: Scenario, tmp_path: Path) -> None:
     with struck(scenario, tmp_path) as (playbook, folder):
         interrupt(playbook)
-        wait_until(lambda: not attendant(folder).exists(), "what attends the run has ended", 120)
+        wait_until(lambda: not supervisor(folder).exists(), "the run's supervisor has ended", 120)
         assert scenario.host(VICTIM).check_output(DROPPED) == "0"
         assert not scenario.host("balancer").file(LOCK).exists
         assert "chaos: The fault is undone." in (tmp_path / "log").read_text()
@@ -198,8 +198,8 @@ def test_interrupted_run_is_undone(scenario: Scenario, tmp_path: Path) -> None:
 
 def test_fault_whose_control_node_is_gone_ends_by_itself(scenario: Scenario, tmp_path: Path) -> None:
     with struck(scenario, tmp_path) as (playbook, folder):
-        # First the one that would notice, with load and watcher.
-        os.killpg(int(attendant(folder).name), signal.SIGKILL)
+        # First the one that would notice, with load and sampler.
+        os.killpg(int(supervisor(folder).name), signal.SIGKILL)
         playbook.kill()
         nothing_is_left(scenario)
     # Nobody is left to release it.

@@ -1,1 +1,5 @@
-"""Chaos runs: what is watched during one, and the verdict and report after it (docs/report.md)."""
+"""Chaos runs (docs/report.md).
+
+``run`` is what happens while one goes on. What it leaves is read by ``record``, judged by ``analysis`` and told by
+``report``: each knows those before it, and none knows ``run``.
+"""

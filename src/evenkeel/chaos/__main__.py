@@ -46,14 +46,14 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     check.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for it to become so")
     check.add_argument("--no-alerts", action="store_true", help="whatever alert fires")
     for name, what in (
-        ("start", "start load and watcher, which end with the ansible-playbook that calls this"),
+        ("start", "start load and sampler, which end with the ansible-playbook that calls this"),
         ("steady", "is the site steady under the load that runs?"),
-        ("stop", "end load and watcher"),
-        ("attend", "what `start` starts"),
+        ("stop", "end load and sampler"),
+        ("supervise", "what `start` starts"),
     ):
         command = commands.add_parser(name, help=what, allow_abbrev=False)
         command.add_argument("folder", type=Path, metavar="FOLDER")
-        if name == "attend":
+        if name == "supervise":
             command.add_argument("playbook", type=int, metavar="PID")
     annotate = commands.add_parser("annotate", help="show a judged run in Grafana", allow_abbrev=False)
     annotate.add_argument("folder", type=Path, metavar="FOLDER")
@@ -71,9 +71,9 @@ def _command(argv: Sequence[str]) -> int:
             add(arguments.folder, Mark(arguments.at or now, arguments.name, arguments.text))
             return 0
         case "watch":
-            from evenkeel.chaos.run.sampler import watch
+            from evenkeel.chaos.run.sampler import sample
 
-            return watch(arguments.folder, arguments.haproxy, arguments.prometheus)
+            return sample(arguments.folder, arguments.haproxy, arguments.prometheus)
         case "report":
             from evenkeel.chaos.report.write import report
 
@@ -81,8 +81,8 @@ def _command(argv: Sequence[str]) -> int:
         case "check" | "steady":
             _check(arguments)
             return 0
-        case "start" | "stop" | "attend":
-            return _attend(arguments)
+        case "start" | "stop" | "supervise":
+            return _supervise(arguments)
         case "annotate":
             from evenkeel.chaos.run.annotate import annotate
 
@@ -107,11 +107,11 @@ def _check(arguments: argparse.Namespace) -> None:
     check(values, arguments.wait, alerts=not arguments.no_alerts)
 
 
-def _attend(arguments: argparse.Namespace) -> int:
+def _supervise(arguments: argparse.Namespace) -> int:
     from evenkeel.chaos.run import supervisor
 
-    if arguments.command == "attend":
-        return supervisor.attend(arguments.folder, arguments.playbook)
+    if arguments.command == "supervise":
+        return supervisor.supervise(arguments.folder, arguments.playbook)
     {"start": supervisor.start, "stop": supervisor.stop}[arguments.command](arguments.folder)
     return 0
 

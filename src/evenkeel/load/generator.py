@@ -12,7 +12,7 @@ from typing import Any
 from evenkeel.load import failures
 from evenkeel.load.client import Client, Outcome, resolve
 from evenkeel.load.records import End, Record, Writer
-from evenkeel.load.schedule import Planned, plan
+from evenkeel.load.schedule import Scheduled, schedule
 from evenkeel.load.settings import Settings
 
 # Seconds between two looks at whether the generator itself still runs: a pause of it is one of the measurement.
@@ -62,27 +62,27 @@ class Generator:
         """Return the seconds since the start."""
         return time.monotonic() - self._start
 
-    async def _request(self, planned: Planned) -> None:
-        late = self.now() - planned.at
+    async def _request(self, scheduled: Scheduled) -> None:
+        late = self.now() - scheduled.at
         tally = self.tally
         tally.sent += 1
         tally.running += 1
         try:
             # What is left of the limit: a late start is the request's loss, as all its latency is.
             limit = self._settings.timeout - late
-            outcome = await self._client.send(planned.method, planned.path, fresh=planned.fresh, timeout=limit)
+            outcome = await self._client.send(scheduled.method, scheduled.path, fresh=scheduled.fresh, timeout=limit)
         except asyncio.CancelledError:
             outcome = Outcome(0, "", "", failures.UNFINISHED)
-        latency = self.now() - planned.at
+        latency = self.now() - scheduled.at
         tally.running -= 1
         tally.recent.append(latency)
         tally.ok += not outcome.failure
         tally.failed += outcome.failure in failures.KINDS
-        method, path, fresh = planned.method, planned.path, planned.fresh
-        self._writer.record(Record(planned.at, late, latency, method, path, fresh, *outcome))
+        method, path, fresh = scheduled.method, scheduled.path, scheduled.fresh
+        self._writer.record(Record(scheduled.at, late, latency, method, path, fresh, *outcome))
 
-    def _launch(self, planned: Planned) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._request(planned))
+    def _launch(self, scheduled: Scheduled) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._request(scheduled))
         self._running.add(task)
         task.add_done_callback(self._ended)
         return task
@@ -96,11 +96,11 @@ class Generator:
     async def _open_loop(self) -> None:
         end = self._settings.duration or float("inf")
         burst = 0
-        for planned in plan(self._settings):
-            self._next = planned.at
-            if planned.at >= end:
+        for scheduled in schedule(self._settings):
+            self._next = scheduled.at
+            if scheduled.at >= end:
                 break
-            if (ahead := planned.at - self.now()) > 0:
+            if (ahead := scheduled.at - self.now()) > 0:
                 await asyncio.sleep(max(ahead, RESOLUTION))
                 burst = 0
             burst += 1
@@ -109,15 +109,15 @@ class Generator:
             # A generator this far behind never gets through its schedule, and the run is void already.
             if self.now() > end + self._settings.max_lateness:
                 return
-            self._launch(planned)
+            self._launch(scheduled)
         await asyncio.sleep(max(0.0, end - self.now()))
 
     async def _serial(self) -> None:
         end = self._settings.duration or float("inf")
-        for planned in plan(self._settings):
+        for scheduled in schedule(self._settings):
             if self.now() >= end:
                 break
-            await asyncio.wait({self._launch(planned._replace(at=self.now()))})
+            await asyncio.wait({self._launch(scheduled._replace(at=self.now()))})
 
     async def _beat(self) -> None:
         flushed = 0.0

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from evenkeel.load.settings import Settings
 
 
-class Planned(NamedTuple):
+class Scheduled(NamedTuple):
     """A request to send ``at`` seconds after the start; ``fresh``: on a connection of its own."""
 
     at: float
@@ -19,7 +19,7 @@ class Planned(NamedTuple):
     fresh: bool
 
 
-def plan(settings: Settings) -> Iterator[Planned]:
+def schedule(settings: Settings) -> Iterator[Scheduled]:
     """Yield the requests without end, in order.
 
     Each round of the mix is shuffled: an even pattern could fall in step with a balancer's round robin, and then one
@@ -32,14 +32,14 @@ def plan(settings: Settings) -> Iterator[Planned]:
         order.shuffle(mix)
         for method, path in mix:
             # Multiplied, not added up: the schedule must not drift.
-            yield Planned(number / settings.rate, method, path, order.random() < settings.fresh)
+            yield Scheduled(number / settings.rate, method, path, order.random() < settings.fresh)
             number += 1
 
 
 def offered(rate: float, seconds: float) -> int:
     """Return how many requests the schedule holds before ``seconds``."""
     number = math.ceil(seconds * rate)
-    # The product's rounding may be off by one where the quotient of plan() decides.
+    # The product's rounding may be off by one where the quotient of schedule() decides.
     while number and (number - 1) / rate >= seconds:
         number -= 1
     while number / rate < seconds:

@@ -11,7 +11,7 @@ from evenkeel.load.schedule import offered
 
 
 @dataclass(frozen=True)
-class Schedule:
+class ScheduleCheck:
     """How well the schedule was kept.
 
     Attributes:
@@ -27,8 +27,8 @@ class Schedule:
     faults: tuple[str, ...]
 
 
-def judge(run: Run, start: float, end: float) -> Schedule:
-    """Judge the part of a run from ``start`` to ``end``.
+def check_schedule(run: Run, start: float, end: float) -> ScheduleCheck:
+    """Check the part of a run from ``start`` to ``end``.
 
     The limit for the worst lateness is ``max_lateness``: at its default, half a second, it is half of the gap of one
     second that a site must stay below, so a gap of the site can't be one of the generator. The limit for the 99th
@@ -56,4 +56,4 @@ def judge(run: Run, start: float, end: float) -> Schedule:
         if len(run.records) < whole:
             faults.append(f"Only {len(run.records)} of {whole} requests were sent.")
     cpu = run.end.cpu / run.end.stopped if run.end and run.end.stopped else None
-    return Schedule(p99, worst, cpu, tuple(faults))
+    return ScheduleCheck(p99, worst, cpu, tuple(faults))

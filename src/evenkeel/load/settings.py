@@ -39,7 +39,7 @@ class Settings:
         fresh: share of requests, 0 to 1, that get a connection of their own.
         seed: the same seed gives the same order.
         serial: one request at a time, each after the last one's end.
-        max_lateness: seconds; see :func:`evenkeel.load.schedule_check.judge`.
+        max_lateness: seconds; see :func:`evenkeel.load.schedule_check.check_schedule`.
     """
 
     url: str

@@ -12,7 +12,7 @@ from evenkeel.load.analysis import Latency
 from evenkeel.load.failures import UNFINISHED
 from evenkeel.load.records import Run
 from evenkeel.load.schedule import offered
-from evenkeel.load.schedule_check import Schedule, judge
+from evenkeel.load.schedule_check import ScheduleCheck, check_schedule
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Summary:
     rps_floor: int | None
     rps_floor_share: float | None
     backends: Mapping[str, int]
-    schedule: Schedule
+    schedule: ScheduleCheck
     valid: bool
 
     def as_json(self) -> str:
@@ -78,7 +78,7 @@ def summarise(run: Run, start: float = 0, end: float | None = None) -> Summary:
     settings = run.settings
     due = len(inside) if settings.serial else offered(settings.rate, end) - offered(settings.rate, start)
     methods = sorted({record.method for record in inside})
-    schedule = judge(run, start, end)
+    schedule = check_schedule(run, start, end)
     return Summary(
         started=run.started,
         start=start,

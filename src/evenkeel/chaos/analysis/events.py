@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from evenkeel.chaos.analysis.detection import by_balancer, states
-from evenkeel.chaos.analysis.metrics import Figures
+from evenkeel.chaos.analysis.metrics import Metrics
 from evenkeel.chaos.analysis.objectives import seconds
-from evenkeel.chaos.record.recording import Evidence
+from evenkeel.chaos.record.recording import Recording
 from evenkeel.load import analysis
 
 _MARKS = {
@@ -31,10 +31,10 @@ class Event(NamedTuple):
     text: str
 
 
-def _balancers(evidence: Evidence) -> list[Event]:
+def _balancers(recording: Recording) -> list[Event]:
     found = []
-    for balancer, samples in by_balancer(evidence.samples).items():
-        for server in evidence.plan.backends:
+    for balancer, samples in by_balancer(recording.samples).items():
+        for server in recording.plan.backends:
             before = ""
             for state in states(samples, server):
                 # While the balancer is silent, it is so for all servers: said once, below.
@@ -51,12 +51,12 @@ def _balancers(evidence: Evidence) -> list[Event]:
     return found
 
 
-def _clients(evidence: Evidence, figures: Figures) -> list[Event]:
+def _clients(recording: Recording, metrics: Metrics) -> list[Event]:
     found = [
-        Event(evidence.start, "client", f"The load begins: {evidence.rate:g} requests per second."),
-        Event(evidence.stop, "client", "The load stops."),
+        Event(recording.start, "client", f"The load begins: {recording.rate:g} requests per second."),
+        Event(recording.stop, "client", "The load stops."),
     ]
-    failed = sorted(analysis.failed(evidence.records), key=lambda each: each.done)
+    failed = sorted(analysis.failed(recording.records), key=lambda each: each.done)
     for number, each in enumerate(failed):
         if number in (0, len(failed) - 1):
             which = "The first" if number == 0 else "The last"
@@ -64,17 +64,17 @@ def _clients(evidence: Evidence, figures: Figures) -> list[Event]:
             found.append(
                 Event(each.done, "client", f"{which} failed request: {each.method} {each.path}, {each.failure}.")
             )
-    gap, at = figures.gap
-    if gap > evidence.plan.slo.longest_gap:
+    gap, at = metrics.gap
+    if gap > recording.plan.slo.longest_gap:
         found.append(Event(at, "client", f"No successful answer for {seconds(gap)}."))
-    if figures.answered is not None and evidence.plan.takes_out and figures.recover is not None:
-        found.append(Event(figures.answered, "client", f"{evidence.plan.target} answers its first request again."))
+    if metrics.answered is not None and recording.plan.takes_out and metrics.recover is not None:
+        found.append(Event(metrics.answered, "client", f"{recording.plan.target} answers its first request again."))
     return found
 
 
-def tell(evidence: Evidence, figures: Figures) -> list[Event]:
+def list_events(recording: Recording, metrics: Metrics) -> list[Event]:
     """Return all events in order."""
-    plan = evidence.plan
+    plan = recording.plan
     found = [
         Event(
             mark.at,
@@ -83,11 +83,11 @@ def tell(evidence: Evidence, figures: Figures) -> list[Event]:
             if mark.name != "note"
             else mark.text or _MARKS["note"],
         )
-        for mark in evidence.marks
+        for mark in recording.marks
         if mark.name in _MARKS
     ]
-    found += _balancers(evidence) + _clients(evidence, figures)
-    for name, points in evidence.prometheus["alerts"].items():
+    found += _balancers(recording) + _clients(recording, metrics)
+    for name, points in recording.prometheus["alerts"].items():
         if points:
             found.append(Event(points[0][0], "alert", f"Alert {name} fires (until {points[-1][0]:+.0f} s)."))
     return sorted(found, key=lambda event: event.at)

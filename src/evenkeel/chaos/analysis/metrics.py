@@ -1,4 +1,4 @@
-"""A run's figures, from its evidence: pure functions; times in seconds from the fault."""
+"""A run's metrics, from its recording: pure functions; times in seconds from the fault."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from evenkeel.chaos.analysis.detection import Rotation, observe
 from evenkeel.chaos.analysis.throughput import count, due_times, longest_gap, worst_second
-from evenkeel.chaos.record.recording import Evidence
+from evenkeel.chaos.record.recording import Recording
 from evenkeel.load import analysis
 from evenkeel.load.analysis import Latency
 from evenkeel.load.records import Record
@@ -50,7 +50,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Metrics:
     """What a run came to.
 
     Attributes:
@@ -97,13 +97,13 @@ def phases(records: Sequence[Record], start: float, until: float) -> dict[str, l
     }
 
 
-def series(evidence: Evidence, due: Sequence[float], ok: Sequence[float]) -> Series:
+def series(recording: Recording, due: Sequence[float], ok: Sequence[float]) -> Series:
     """Return the run second by second."""
-    seconds = [float(number) for number in range(math.ceil(evidence.start), math.floor(evidence.stop))]
-    failed = sorted(each.done for each in analysis.failed(evidence.records))
-    names = sorted({*evidence.plan.backends, *(each.backend for each in evidence.records if each.backend)})
+    seconds = [float(number) for number in range(math.ceil(recording.start), math.floor(recording.stop))]
+    failed = sorted(each.done for each in analysis.failed(recording.records))
+    names = sorted({*recording.plan.backends, *(each.backend for each in recording.records if each.backend)})
     by_name = {
-        name: sorted(each.done for each in evidence.records if not each.failure and each.backend == name)
+        name: sorted(each.done for each in recording.records if not each.failure and each.backend == name)
         for name in names
     }
     return Series(
@@ -122,25 +122,25 @@ def _shares(records: Sequence[Record], start: float | None, end: float | None) -
     return Shares(start, end, dict(sorted(counts.items())))
 
 
-def _held(evidence: Evidence) -> float:
+def _held(recording: Recording) -> float:
     """Return when the fault took hold: no sooner than the last answer that the target gave while it was struck.
 
     A host that reboots is out though it answers, until its end.
     """
-    injected = evidence.at("injected") or 0.0
-    if not evidence.plan.takes_out or evidence.plan.recover_from != "undone":
+    injected = recording.at("injected") or 0.0
+    if not recording.plan.takes_out or recording.plan.recover_from != "undone":
         return 0.0
-    answers = (each.done for each in evidence.records if not each.failure and each.backend == evidence.plan.target)
+    answers = (each.done for each in recording.records if not each.failure and each.backend == recording.plan.target)
     return max((done for done in answers if 0 < done <= injected), default=0.0)
 
 
-def _recovery(evidence: Evidence, rotation: Rotation, base: float) -> tuple[float | None, float | None]:
+def _recovery(recording: Recording, rotation: Rotation, base: float) -> tuple[float | None, float | None]:
     """Return (when the target was back, when it first answered); None where it was or did not."""
-    plan = evidence.plan
+    plan = recording.plan
     off = base if rotation.last_off is None else max(rotation.last_off, 0.0 if plan.takes_out else base)
     answers = (
         each.done
-        for each in evidence.records
+        for each in recording.records
         if not each.failure and each.at >= off and (not plan.strikes_backend or each.backend == plan.target)
     )
     answered = min(answers, default=None)
@@ -149,28 +149,28 @@ def _recovery(evidence: Evidence, rotation: Rotation, base: float) -> tuple[floa
     return max(rotation.back, answered, base), answered
 
 
-def figure(evidence: Evidence) -> Figures:
-    """Return the figures of a run."""
-    records, plan = evidence.records, evidence.plan
-    undone = evidence.at("undone")
+def measure(recording: Recording) -> Metrics:
+    """Return the metrics of a run."""
+    records, plan = recording.records, recording.plan
+    undone = recording.at("undone")
     base = undone if undone is not None and plan.recover_from == "undone" else 0.0
-    rotation = observe(evidence.samples, plan, 0.0, base)
-    back, answered = _recovery(evidence, rotation, base)
-    until = evidence.stop if back is None else max(back, undone or 0.0)
-    start = evidence.start + WARM_UP
-    end = evidence.stop - COOL_DOWN
+    rotation = observe(recording.samples, plan, 0.0, base)
+    back, answered = _recovery(recording, rotation, base)
+    until = recording.stop if back is None else max(back, undone or 0.0)
+    start = recording.start + WARM_UP
+    end = recording.stop - COOL_DOWN
     due, ok = due_times(records), analysis.successes(records)
-    injected = evidence.at("injected") or 0.0
+    injected = recording.at("injected") or 0.0
     posts = [each for each in analysis.failed(records) if each.method == "POST"]
     aside = sum(-IN_FLIGHT <= each.at + each.late <= injected + IN_FLIGHT for each in posts)
     out = rotation.out if plan.takes_out else None
-    held = _held(evidence)
-    return Figures(
+    held = _held(recording)
+    return Metrics(
         sent=dict(sorted(Counter(each.method for each in records).items())),
         failures=analysis.failures_by_method(records),
         failed_post_aside=aside,
         failed_post_counted=len(posts) - aside,
-        gap=longest_gap(ok, start, evidence.stop),
+        gap=longest_gap(ok, start, recording.stop),
         floor=worst_second(due, ok, start, end, 1.0),
         floor_anywhere=worst_second(due, ok, start, end, 0.05),
         latency={name: analysis.latency(each) for name, each in phases(records, start, until).items()},
@@ -185,7 +185,7 @@ def figure(evidence: Evidence) -> Figures:
         shares={
             "before": _shares(records, start, 0.0),
             "during": _shares(records, out, rotation.last_out),
-            "after": None if back is None else _shares(records, until + SETTLE, evidence.stop),
+            "after": None if back is None else _shares(records, until + SETTLE, recording.stop),
         },
-        series=series(evidence, due, ok),
+        series=series(recording, due, ok),
     )

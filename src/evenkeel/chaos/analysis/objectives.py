@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from evenkeel.chaos.analysis.metrics import Figures, Shares
-from evenkeel.chaos.record.recording import Evidence
+from evenkeel.chaos.analysis.metrics import Metrics, Shares
+from evenkeel.chaos.record.recording import Recording
 
 HELD, DEVIATED, UNJUDGED = "held", "deviated", "not judged"
 VOID, INCOMPLETE = "void", "incomplete"
@@ -71,19 +71,19 @@ def _share(key: str, title: str, shares: Shares | None, wanted: dict[str, float]
     return Objective(key, title, goal, text, worst if math.isfinite(worst) else None, status, detail)
 
 
-def _rotation(evidence: Evidence, figures: Figures) -> list[Objective]:
-    plan, slo = evidence.plan, evidence.plan.slo
+def _rotation(recording: Recording, metrics: Metrics) -> list[Objective]:
+    plan, slo = recording.plan, recording.plan.slo
     if plan.takes_out:
-        last_in = figures.rotation.last_in
+        last_in = metrics.rotation.last_in
         seen = f"asked once a second; last seen in at {last_in:+.2f} s" if last_in is not None else ""
-        seen += f"; from its last answer while it was struck, at {figures.held:+.2f} s" if figures.held else ""
+        seen += f"; from its last answer while it was struck, at {metrics.held:+.2f} s" if metrics.held else ""
         seen = seen.removeprefix("; ")
         detect = _most(
             "detect",
             "Time to detect",
-            figures.detect,
+            metrics.detect,
             slo.detect,
-            seconds(figures.detect),
+            seconds(metrics.detect),
             f"≤ {seconds(slo.detect)}",
             seen,
         )
@@ -91,41 +91,41 @@ def _rotation(evidence: Evidence, figures: Figures) -> list[Objective]:
         detect = Objective(
             "detect", "Time to detect", "-", "-", None, UNJUDGED, "this fault leaves its target in rotation"
         )
-    since = "the fault" if figures.recover_base == 0 else "its end"
+    since = "the fault" if metrics.recover_base == 0 else "its end"
     it = plan.target if plan.strikes_backend else "all servers"
     recover = _most(
         "recover",
         "Time to recover",
-        figures.recover,
+        metrics.recover,
         slo.recover,
-        seconds(figures.recover),
+        seconds(metrics.recover),
         f"≤ {seconds(slo.recover)}",
         f"from {since} until every balancer has {it} in and it answers",
     )
     return [detect, recover]
 
 
-def objectives(evidence: Evidence, figures: Figures) -> list[Objective]:
+def objectives(recording: Recording, metrics: Metrics) -> list[Objective]:
     """Return every objective, judged."""
-    slo, plan = evidence.plan.slo, evidence.plan
-    gets, posts = figures.sent.get("GET", 0), figures.sent.get("POST", 0)
-    failed = sum(figures.failures.get("GET", {}).values())
-    gap, gap_at = figures.gap
-    floor, anywhere = figures.floor, figures.floor_anywhere
+    slo, plan = recording.plan.slo, recording.plan
+    gets, posts = metrics.sent.get("GET", 0), metrics.sent.get("POST", 0)
+    failed = sum(metrics.failures.get("GET", {}).values())
+    gap, gap_at = metrics.gap
+    floor, anywhere = metrics.floor, metrics.floor_anywhere
     floor_status = HELD if floor and floor[0] >= slo.rps_floor - 1e-9 else DEVIATED
     floor_detail = f"of those due in a second; the worst begins at {floor[1]:+.0f} s" if floor else "no whole second"
     if anywhere:
         floor_detail += f"; wherever a second may begin: {percent(anywhere[0])} at {anywhere[1]:+.2f} s"
-    p99 = figures.latency["during"].p99
+    p99 = metrics.latency["during"].p99
     found = [
         _count("failed_get", "Failed GET", failed, gets, slo.failed_get),
         _count(
             "failed_post",
             "Failed POST",
-            figures.failed_post_counted,
+            metrics.failed_post_counted,
             posts,
             slo.failed_post,
-            f"and {figures.failed_post_aside} in flight when the fault struck, which nobody can save",
+            f"and {metrics.failed_post_aside} in flight when the fault struck, which nobody can save",
         ),
         _most(
             "longest_gap",
@@ -152,25 +152,25 @@ def objectives(evidence: Evidence, figures: Figures) -> list[Objective]:
             slo.p99,
             seconds(p99) if p99 is not None else "no answers",
             f"≤ {seconds(slo.p99)}",
-            f"of {figures.latency['during'].count} requests, each from when it was due",
+            f"of {metrics.latency['during'].count} requests, each from when it was due",
         ),
-        *_rotation(evidence, figures),
+        *_rotation(recording, metrics),
     ]
     even = {name: 1 / len(plan.backends) for name in plan.backends}
-    found.append(_share("share_before", "Shares before", figures.shares["before"], even, slo.share_tolerance))
+    found.append(_share("share_before", "Shares before", metrics.shares["before"], even, slo.share_tolerance))
     if plan.takes_out and len(plan.backends) > 1:
         rest = {name: 0.0 if name == plan.target else 1 / (len(plan.backends) - 1) for name in plan.backends}
         found.append(
-            _share("share_during", "Shares while it is out", figures.shares["during"], rest, slo.share_tolerance)
+            _share("share_during", "Shares while it is out", metrics.shares["during"], rest, slo.share_tolerance)
         )
-    found.append(_share("share_after", "Shares after", figures.shares["after"], even, slo.share_tolerance))
+    found.append(_share("share_after", "Shares after", metrics.shares["after"], even, slo.share_tolerance))
     return found
 
 
-def verdict(evidence: Evidence, found: list[Objective]) -> tuple[str, tuple[str, ...]]:
+def verdict(recording: Recording, found: list[Objective]) -> tuple[str, tuple[str, ...]]:
     """Return the verdict and the reasons where the run doesn't count."""
-    if evidence.schedule.faults:
-        return VOID, (*evidence.schedule.faults, *evidence.missing)
-    if evidence.missing:
-        return INCOMPLETE, evidence.missing
+    if recording.schedule.faults:
+        return VOID, (*recording.schedule.faults, *recording.missing)
+    if recording.missing:
+        return INCOMPLETE, recording.missing
     return (DEVIATED if any(each.status == DEVIATED for each in found) else HELD), ()

@@ -1,4 +1,4 @@
-"""How answers flowed: when they were due, when they came, and how far the one fell behind the other."""
+"""How many answers came, second by second, beside how many were due."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def parse(text: str) -> tuple[dict[str, Row], Row]:
 
 
 def read(folder: Path) -> list[Sample] | None:
-    """Return the watcher's samples, or None where it never wrote any; raises EvenkeelError."""
+    """Return the sampler's samples, or None where it never wrote any; raises EvenkeelError."""
     path = folder / run_folder.HAPROXY
     if not path.exists():
         return None

@@ -57,7 +57,7 @@ def _names(hosts: object, kind: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def parse(values: Mapping[str, Any]) -> Plan:
+def parse_plan(values: Mapping[str, Any]) -> Plan:
     """Return the plan that run.json holds; raises EvenkeelError."""
     for name in ("fault", "target"):
         if not isinstance(values.get(name), str) or not values[name]:
@@ -77,6 +77,6 @@ def parse(values: Mapping[str, Any]) -> Plan:
     return Plan(fault, target, backends, balancers, takes_out, recover_from, slo.parse(values.get("slo") or {}), values)
 
 
-def read(folder: Path) -> Plan:
+def read_plan(folder: Path) -> Plan:
     """Return the plan of a run's folder; raises EvenkeelError."""
-    return parse(read_object(folder / PLAN))
+    return parse_plan(read_object(folder / PLAN))

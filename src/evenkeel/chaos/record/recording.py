@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos.record import haproxy, plan, run_folder, timeline
+from evenkeel.chaos.record import haproxy, run_folder, timeline
 from evenkeel.chaos.record.haproxy import Sample
-from evenkeel.chaos.record.plan import Plan
+from evenkeel.chaos.record.plan import Plan, read_plan
 from evenkeel.chaos.record.timeline import Mark
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import Record, read
-from evenkeel.load.schedule_check import Schedule, judge
+from evenkeel.load.schedule_check import ScheduleCheck, check_schedule
 
 # Seconds without a sample at the end, from which on nobody knows what was back for good.
 _UNWATCHED = 5.0
@@ -22,7 +22,7 @@ _CLOCK = 1.0
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Recording:
     """What a run left behind; times in seconds from the fault, those before it negative.
 
     Attributes:
@@ -34,7 +34,7 @@ class Evidence:
         rate: requests per second offered.
         schedule: whether the generator kept its schedule.
         samples: the balancers', of all.
-        prometheus: as the watcher wrote it.
+        prometheus: as the sampler wrote it.
         missing: why the run is incomplete, one sentence each.
     """
 
@@ -45,7 +45,7 @@ class Evidence:
     start: float
     stop: float
     rate: float
-    schedule: Schedule
+    schedule: ScheduleCheck
     samples: list[Sample]
     prometheus: Mapping[str, Any]
     missing: tuple[str, ...]
@@ -56,7 +56,7 @@ class Evidence:
 
 
 def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
-    """Return the watcher's figures, or why there are none: a report is possible without."""
+    """Return the sampler's figures, or why there are none: a report is possible without."""
     try:
         content = run_folder.read_object(folder / run_folder.PROMETHEUS)
         moved = {
@@ -68,15 +68,15 @@ def _prometheus(folder: Path, epoch: float) -> dict[str, Any]:
         }
         return {"graphs": moved["graphs"], "alerts": moved["alerts"][""], "error": str(content["error"])}
     except EvenkeelError as error:
-        reason = str(error) if (folder / run_folder.PROMETHEUS).exists() else "The watcher wrote none: it was killed."
+        reason = str(error) if (folder / run_folder.PROMETHEUS).exists() else "The sampler wrote none: it was killed."
     except (AttributeError, KeyError, TypeError, ValueError):
-        reason = f"The file {folder / run_folder.PROMETHEUS} is not one that the watcher has written."
+        reason = f"The file {folder / run_folder.PROMETHEUS} is not one that the sampler has written."
     return {"graphs": {}, "alerts": {}, "error": reason}
 
 
-def read_folder(folder: Path) -> Evidence:
+def read_recording(folder: Path) -> Recording:
     """Return a run's files; raises EvenkeelError where there is nothing to judge."""
-    what = plan.read(run_folder.existing(folder))
+    plan = read_plan(run_folder.existing(folder))
     marks = timeline.read(folder)
     epoch = timeline.first(marks, "inject")
     if epoch is None:
@@ -89,55 +89,55 @@ def read_folder(folder: Path) -> Evidence:
     samples = [sample._replace(at=sample.at - epoch, seen=sample.seen - epoch) for sample in haproxy.read(folder) or []]
     stop = run.end.stopped + shift if run.end else max((record.done for record in records), default=shift)
     marks = [mark._replace(at=mark.at - epoch) for mark in marks]
-    evidence = Evidence(
-        plan=what,
+    recording = Recording(
+        plan=plan,
         epoch=epoch,
         marks=marks,
         records=records,
         start=shift,
         stop=stop,
         rate=run.settings.rate,
-        schedule=judge(run, 0, stop - shift),
+        schedule=check_schedule(run, 0, stop - shift),
         samples=sorted(samples, key=lambda sample: sample.seen),
         prometheus=_prometheus(folder, epoch),
         missing=(),
     )
-    return replace(evidence, missing=tuple(_missing(evidence, ended=run.end is not None)))
+    return replace(recording, missing=tuple(_missing(recording, ended=run.end is not None)))
 
 
-def _missing(evidence: Evidence, *, ended: bool) -> list[str]:
+def _missing(recording: Recording, *, ended: bool) -> list[str]:
     """Return what the run lacks to be judged as a whole."""
     found = []
-    over = evidence.at("end")
+    over = recording.at("end")
     if over is None:
         found.append("The run was cut off: its timeline has no end.")
-    elif evidence.at("injected") is None:
+    elif recording.at("injected") is None:
         found.append("The fault was never in force as a whole: the timeline has no injected.")
     if not ended:
         found.append("The load generator was killed: its records have no end.")
-    if not evidence.records or evidence.start >= 0:
+    if not recording.records or recording.start >= 0:
         found.append("No load was running when the fault was injected.")
-    undone = evidence.at("undone") or 0
-    if evidence.stop < undone:
+    undone = recording.at("undone") or 0
+    if recording.stop < undone:
         found.append("The load ended before the fault was undone.")
-    if all(sample.error for sample in evidence.samples):
+    if all(sample.error for sample in recording.samples):
         found.append("No balancer was ever seen: there are no samples of its statistics.")
-    elif over is not None and max(sample.seen for sample in evidence.samples) < undone:
-        found.append("The watcher ended before the fault was undone.")
+    elif over is not None and max(sample.seen for sample in recording.samples) < undone:
+        found.append("The sampler ended before the fault was undone.")
     else:
-        found += [sentence for name in evidence.plan.balancers if (sentence := _unwatched(evidence, name))]
+        found += [sentence for name in recording.plan.balancers if (sentence := _unwatched(recording, name))]
     # No time is below zero but by a clock that was set.
-    if undone < 0 or (over is not None and over < evidence.stop - _CLOCK):
+    if undone < 0 or (over is not None and over < recording.stop - _CLOCK):
         found.append("The clock of the machine that ran this was set back meanwhile: its times say nothing.")
     return found
 
 
-def _unwatched(evidence: Evidence, balancer: str) -> str:
+def _unwatched(recording: Recording, balancer: str) -> str:
     """Return why what is said of a balancer was not seen as a whole; empty where it was."""
-    samples = [sample for sample in evidence.samples if sample.balancer == balancer]
+    samples = [sample for sample in recording.samples if sample.balancer == balancer]
     if all(sample.error for sample in samples):
         return f"{balancer} was never seen: there are no samples of its statistics."
     last = max(sample.seen for sample in samples)
-    if last < evidence.stop - _UNWATCHED:
-        return f"The watcher ended before the load: it saw {balancer} last at {last:+.1f} s."
+    if last < recording.stop - _UNWATCHED:
+        return f"The sampler ended before the load: it saw {balancer} last at {last:+.1f} s."
     return ""

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 
 from evenkeel import graphs
 from evenkeel.chaos.analysis.metrics import WARM_UP, phases
+from evenkeel.chaos.analysis.result import Result
 from evenkeel.chaos.report.drawing import AMBER, GREEN, INK, PALETTE, RED, Painter, png_or_svg, svgs
-from evenkeel.chaos.report.journal import Result
 from evenkeel.load.records import Record
 from evenkeel.prometheus import Series
 
@@ -31,13 +31,13 @@ class Graph:
 
 def moments(result: Result) -> list[tuple[float, str, str]]:
     """Return (time, word, colour) of what every graph marks."""
-    figures = result.figures
-    back = None if figures.recover is None else figures.recover + figures.recover_base
+    metrics = result.metrics
+    back = None if metrics.recover is None else metrics.recover + metrics.recover_base
     found = [(0.0, "fault", RED)]
-    if figures.rotation.out is not None and result.evidence.plan.takes_out:
-        found.append((figures.rotation.out, "detected", AMBER))
-    undone = result.evidence.at("undone")
-    if undone is not None and result.evidence.plan.recover_from == "undone":
+    if metrics.rotation.out is not None and result.recording.plan.takes_out:
+        found.append((metrics.rotation.out, "detected", AMBER))
+    undone = result.recording.at("undone")
+    if undone is not None and result.recording.plan.recover_from == "undone":
         found.append((undone, "undone", "#6f7f8c"))
     if back is not None:
         found.append((back, "recovered", GREEN))
@@ -60,13 +60,13 @@ def _mark(axis: Axes, found: Sequence[tuple[float, str, str]], span: float) -> N
 
 def _lines(result: Result, series: Series) -> Painter:
     def paint(axis: Axes) -> None:
-        graphs.curves(axis, series, 0, graphs.colours({*result.evidence.plan.backends, *series}))
+        graphs.curves(axis, series, 0, graphs.colours({*result.recording.plan.backends, *series}))
 
     return paint
 
 
 def _total(result: Result) -> Painter:
-    series = result.figures.series
+    series = result.metrics.series
     middles = [at + 0.5 for at in series.seconds]
 
     def paint(axis: Axes) -> None:
@@ -81,16 +81,16 @@ def _total(result: Result) -> Painter:
 
 def time_graphs(result: Result) -> list[Graph]:
     """Return the three graphs over time; requests as the client counted them, CPU as Prometheus did."""
-    series = result.figures.series
+    series = result.metrics.series
     backends = {
         # In the middle of its second: at its beginning, a dip would be drawn before its cause.
         name: [(at + 0.5, float(count)) for at, count in zip(series.seconds, counts, strict=True)]
         for name, counts in series.backends.items()
     }
-    cpu = result.evidence.prometheus["graphs"].get("CPU per backend", {})
-    names = set(result.evidence.plan.backends)
+    cpu = result.recording.prometheus["graphs"].get("CPU per backend", {})
+    names = set(result.recording.plan.backends)
     cpu = {name: points for name, points in cpu.items() if points and name in names}
-    why = result.evidence.prometheus["error"] or "Prometheus had none for this time."
+    why = result.recording.prometheus["error"] or "Prometheus had none for this time."
     none = f" Prometheus had none of {', '.join(sorted(names - set(cpu)))}." if names - set(cpu) else ""
     return [
         Graph("cpu", "CPU per backend", "percent", _lines(result, cpu), "" if cpu else f"No CPU figures. {why}",
@@ -103,17 +103,17 @@ def time_graphs(result: Result) -> list[Graph]:
 
 
 def _axis_of_time(result: Result, graph: Graph) -> Painter:
-    evidence = result.evidence
-    span = evidence.stop - evidence.start
+    recording = result.recording
+    span = recording.stop - recording.start
 
     def paint(axis: Axes) -> None:
         if graph.absent:
             axis.text(0.5, 0.5, graph.absent, transform=axis.transAxes, ha="center", va="center", wrap=True)
         else:
             graph.paint(axis)
-        axis.axvspan(0, min(result.figures.until, evidence.stop), color=RED, alpha=0.06, linewidth=0)
+        axis.axvspan(0, min(result.metrics.until, recording.stop), color=RED, alpha=0.06, linewidth=0)
         _mark(axis, moments(result), span)
-        axis.set_xlim(evidence.start, max(evidence.stop, evidence.start + 1))
+        axis.set_xlim(recording.start, max(recording.stop, recording.start + 1))
         axis.set_xlabel("seconds from the fault")
         axis.set_ylabel(graph.unit)
         if not graph.absent:
@@ -163,13 +163,13 @@ def _histogram(
 
 def latency_svgs(result: Result) -> dict[str, str]:
     """Return how long answers took before, during and after, one above the other on one scale."""
-    evidence, figures = result.evidence, result.figures
-    parts = phases(evidence.records, evidence.start + WARM_UP, figures.until)
-    times = [max(each.latency, 1e-4) for each in evidence.records if each.failure in ("", "timeout")] or [0.01, 1]
+    recording, metrics = result.recording, result.metrics
+    parts = phases(recording.records, recording.start + WARM_UP, metrics.until)
+    times = [max(each.latency, 1e-4) for each in recording.records if each.failure in ("", "timeout")] or [0.01, 1]
     low, high = math.log10(min(times) * 0.9), math.log10(max(times) * 1.3)
     edges = [10 ** (low + (high - low) * number / 60) for number in range(61)]
     painters = [
-        _histogram(name, parts[name], edges, {"p50": figures.latency[name].p50, "p99": figures.latency[name].p99})
+        _histogram(name, parts[name], edges, {"p50": metrics.latency[name].p50, "p99": metrics.latency[name].p99})
         for name in parts
     ]
     return svgs("latency", painters, 4.6)

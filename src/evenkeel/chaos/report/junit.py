@@ -5,12 +5,12 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from evenkeel.chaos.analysis.objectives import DEVIATED, UNJUDGED
-from evenkeel.chaos.report.journal import Result
+from evenkeel.chaos.analysis.result import Result
 
 
 def junit(result: Result) -> str:
     """Return the file's text; where the run doesn't count, no objective passes."""
-    plan = result.evidence.plan
+    plan = result.recording.plan
     suite = ET.Element("testsuite", name=f"chaos {plan.fault} {plan.target}")
     counts = ET.SubElement(suite, "testcase", classname="chaos", name="The run counts")
     if result.reasons:

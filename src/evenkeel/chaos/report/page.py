@@ -11,8 +11,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evenkeel.chaos.analysis.objectives import seconds
+from evenkeel.chaos.analysis.result import Result
 from evenkeel.chaos.report import charts
-from evenkeel.chaos.report.journal import Result
 from evenkeel.chaos.report.summary import WORDS
 from evenkeel.load import analysis
 
@@ -49,18 +49,18 @@ def _drawn(drawings: dict[str, str]) -> dict[str, Markup]:
 
 def report(result: Result) -> str:
     """Return report.html."""
-    evidence = result.evidence
+    recording = result.recording
     graphs = [
         (graph, {} if graph.absent else _drawn(charts.time_svgs(result, graph))) for graph in charts.time_graphs(result)
     ]
     return render(
         "report.html.j2",
         result=result,
-        plan=evidence.plan,
-        when=datetime.fromtimestamp(evidence.epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        plan=recording.plan,
+        when=datetime.fromtimestamp(recording.epoch, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         graphs=graphs,
         latency=_drawn(charts.latency_svgs(result)),
-        failed=analysis.failed(evidence.records)[:_EXAMPLES],
-        settings=_rows(dict(evidence.plan.given)),
-        lengths={"load": evidence.stop - evidence.start, "before": -evidence.start},
+        failed=analysis.failed(recording.records)[:_EXAMPLES],
+        settings=_rows(dict(recording.plan.given)),
+        lengths={"load": recording.stop - recording.start, "before": -recording.start},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from evenkeel.chaos.analysis.objectives import DEVIATED, HELD, INCOMPLETE, VOID
-from evenkeel.chaos.report.journal import Result
+from evenkeel.chaos.analysis.result import Result
 
 WORDS = {
     HELD: "HELD: the site stayed within every objective.",
@@ -15,7 +15,7 @@ WORDS = {
 
 def lines(result: Result) -> str:
     """Return the verdict for a terminal."""
-    plan = result.evidence.plan
+    plan = result.recording.plan
     found = [f"{plan.fault} at {plan.target}: {WORDS[result.verdict]}"]
     found += [f"  {reason}" for reason in result.reasons]
     width = max(len(each.title) for each in result.objectives)
@@ -31,7 +31,7 @@ def _cell(text: str) -> str:
 
 def markdown(result: Result) -> str:
     """Return summary.md."""
-    plan = result.evidence.plan
+    plan = result.recording.plan
     found = [f"# {plan.fault} at {plan.target}", "", f"**{WORDS[result.verdict]}**", ""]
     found += [f"- {reason}" for reason in result.reasons] + ([""] if result.reasons else [])
     found += ["| objective | wanted | came | | |", "|---|---|---|---|---|"]

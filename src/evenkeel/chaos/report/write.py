@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from evenkeel.chaos.analysis.objectives import EXIT
+from evenkeel.chaos.analysis.result import examine
 from evenkeel.chaos.record import run_folder
-from evenkeel.chaos.record.recording import read_folder
+from evenkeel.chaos.record.recording import read_recording
 from evenkeel.chaos.report import charts, page, summary
-from evenkeel.chaos.report.journal import as_json, examine, journal
+from evenkeel.chaos.report.journal import as_json, journal
 from evenkeel.chaos.report.junit import junit
 from evenkeel.errors import EvenkeelError
 
 
 def report(folder: Path) -> int:
     """Write the reports, say the verdict and return its exit code; raises EvenkeelError."""
-    result = examine(read_folder(folder))
+    result = examine(read_recording(folder))
     # First what machines and a hurried reader need: a drawing that fails must not take it along.
     run_folder.write_text(folder / run_folder.JOURNAL, as_json(journal(result)))
     run_folder.write_text(folder / "junit.xml", junit(result))

@@ -56,12 +56,12 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, object]:
     return {"servers": servers, "totals": totals}
 
 
-async def _sample(balancer: tuple[str, str], path: Path, stop: asyncio.Event) -> None:
+async def _sample_one(balancer: tuple[str, str], path: Path, stop: asyncio.Event) -> None:
     """Append a sample a second on an absolute schedule; a second that passed meanwhile is left out, not made up for."""
     name, url = balancer
     loop = asyncio.get_running_loop()
     start, number = loop.time(), 0
-    # A connection for each question: a reload must not tie the watcher to the old process.
+    # A connection for each question: a reload must not tie the sampler to the old process.
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(force_close=True), timeout=aiohttp.ClientTimeout(total=TIMEOUT)
     ) as session:
@@ -77,13 +77,13 @@ async def _sample(balancer: tuple[str, str], path: Path, stop: asyncio.Event) ->
                 continue
 
 
-async def _watch(balancers: Sequence[tuple[str, str]], path: Path) -> None:
+async def _sample_all(balancers: Sequence[tuple[str, str]], path: Path) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     async with asyncio.TaskGroup() as group:
         for balancer in balancers:
-            group.create_task(_sample(balancer, path, stop))
+            group.create_task(_sample_one(balancer, path, stop))
 
 
 def ask_prometheus(url: str, start: float, end: float) -> dict[str, object]:
@@ -102,15 +102,15 @@ def ask_prometheus(url: str, start: float, end: float) -> dict[str, object]:
     return content
 
 
-def watch(folder: Path, balancers: Sequence[str], prometheus: str) -> int:
-    """Watch until SIGTERM or SIGINT; raises EvenkeelError."""
+def sample(folder: Path, balancers: Sequence[str], prometheus: str) -> int:
+    """Sample until SIGTERM or SIGINT; raises EvenkeelError."""
     asked = [parse_balancer(text) for text in balancers]
     if len({name for name, _ in asked}) < len(asked):
         raise EvenkeelError("--haproxy names a balancer twice.")
     path = run_folder.existing(folder) / run_folder.HAPROXY
     start = time.time()
     try:
-        asyncio.run(_watch(asked, path))
+        asyncio.run(_sample_all(asked, path))
     except BaseExceptionGroup as group:
         found, _ = group.split(EvenkeelError)
         if found is None:

@@ -10,14 +10,14 @@ from typing import Any
 import requests
 
 from evenkeel.chaos.analysis.detection import is_up
-from evenkeel.chaos.record import haproxy, plan, run_folder
+from evenkeel.chaos.record import haproxy, run_folder
 from evenkeel.chaos.record.haproxy import Row, Sample
-from evenkeel.chaos.record.plan import Plan
-from evenkeel.chaos.run.supervisor import is_attended
+from evenkeel.chaos.record.plan import Plan, parse_plan, read_plan
+from evenkeel.chaos.run.supervisor import is_supervised
 from evenkeel.errors import EvenkeelError
 from evenkeel.load import analysis
 from evenkeel.load.records import Run, read
-from evenkeel.load.schedule_check import judge
+from evenkeel.load.schedule_check import check_schedule
 from evenkeel.web import session
 
 _TIMEOUT = 5.0
@@ -26,64 +26,64 @@ _POLL_SECONDS = 0.5
 _STEADY = ("UP", "no check")
 
 
-def states_problem(balancer: str, servers: Mapping[str, Row], what: Plan, most: int) -> str:
+def states_problem(balancer: str, servers: Mapping[str, Row], plan: Plan, most: int) -> str:
     """Return why the fault must not strike now, by what one balancer says of its servers; empty where it may.
 
     Args:
         balancer: its name.
         servers: name to columns of its statistics.
-        what: the run.
+        plan: the run's.
         most: how many backends may be out at once, the target among them.
     """
-    missing = [name for name in what.backends if name not in servers]
+    missing = [name for name in plan.backends if name not in servers]
     if missing:
         return f"{balancer} has no server {', '.join(missing)}: run site.yml first."
-    off = [name for name in what.backends if servers[name]["status"] not in _STEADY]
-    if what.target in off:
-        return f"{what.target} is {servers[what.target]['status']} at {balancer} already: mend it first."
-    struck = [what.target] if what.strikes_backend else []
+    off = [name for name in plan.backends if servers[name]["status"] not in _STEADY]
+    if plan.target in off:
+        return f"{plan.target} is {servers[plan.target]['status']} at {balancer} already: mend it first."
+    struck = [plan.target] if plan.strikes_backend else []
     said = ", ".join(f"{name} is {servers[name]['status']}" for name in off)
     if off and len(off) + len(struck) > most:
         return f"{said} at {balancer}, and at most {most} may be out at once (chaos_max_unavailable): mend that first."
     if len(struck) > most:
         return f"At most {most} backends may be out at once (chaos_max_unavailable), so none can be struck."
-    if len(off) + len(struck) >= len(what.backends):
+    if len(off) + len(struck) >= len(plan.backends):
         return f"Without {', '.join([*off, *struck])} no backend would be left: add one to the inventory first."
     return ""
 
 
-def capacity_problem(samples: Sequence[Sample], what: Plan) -> str:
+def capacity_problem(samples: Sequence[Sample], plan: Plan) -> str:
     """Return why the backends left could not carry the load that was seen; empty where they can."""
-    if not what.strikes_backend:
+    if not plan.strikes_backend:
         return ""
     for sample in samples:
         rows = {name: row for name, row in sample.servers.items() if is_up(str(row["status"]))}
         # HAProxy leaves the column empty where there is no limit.
-        limits = [int(row.get("slim", 0)) for name, row in rows.items() if name != what.target]
+        limits = [int(row.get("slim", 0)) for name, row in rows.items() if name != plan.target]
         busy = sum(int(row.get("scur", 0)) + int(row.get("qcur", 0)) for row in rows.values())
         if all(limits) and busy > sum(limits):
             return (
-                f"The site works on {busy} requests at once, and without {what.target} its backends take "
+                f"The site works on {busy} requests at once, and without {plan.target} its backends take "
                 f"{sum(limits)}: lower chaos_rate, or add a backend."
             )
     return ""
 
 
-def watched_problem(samples: Sequence[Sample], what: Plan, most: int) -> str:
-    """Return why the balancers, as last seen by the watcher, are not steady; empty where they are.
+def samples_problem(samples: Sequence[Sample], plan: Plan, most: int) -> str:
+    """Return why the balancers, as last seen by the sampler, are not steady; empty where they are.
 
     Args:
         samples: of all balancers, in order; one that gave no answer when last asked is not steady.
-        what: the run.
+        plan: the run's.
         most: how many backends may be out at once.
     """
     last = {sample.balancer: sample for sample in samples}
-    for balancer in what.balancers:
+    for balancer in plan.balancers:
         if balancer not in last:
             return f"Nobody watches {balancer}: there are no samples of its statistics."
         if last[balancer].error:
             return f"{balancer} gives no statistics: {last[balancer].error}."
-        if problem := states_problem(balancer, last[balancer].servers, what, most):
+        if problem := states_problem(balancer, last[balancer].servers, plan, most):
             return problem
     return ""
 
@@ -97,7 +97,7 @@ def load_problem(run: Run, floor: float) -> str:
     """
     end = max((record.at for record in run.records), default=0.0)
     # So short a time says little about one request in a hundred: the whole run is judged by that, afterwards.
-    schedule = judge(run, 0, end)
+    schedule = check_schedule(run, 0, end)
     if not run.records or schedule.max_late > run.settings.max_lateness:
         why = schedule.faults[0]
         return f"This machine can't send {run.settings.rate:.12g} requests per second: {why} Lower chaos_rate."
@@ -183,13 +183,13 @@ def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
         values: the run's plan, as in run.json.
         alerts: whether a firing alert counts.
     """
-    what = plan.parse(values)
+    plan = parse_plan(values)
     try:
-        for balancer in what.balancers:
+        for balancer in plan.balancers:
             url = values["haproxy"].get(balancer)
             if not url:
                 return f"Nobody knows where {balancer} gives its statistics (chaos_statistics), so nobody can ask it."
-            problem = states_problem(balancer, _statistics(balancer, url), what, int(values["max_unavailable"]))
+            problem = states_problem(balancer, _statistics(balancer, url), plan, int(values["max_unavailable"]))
             if problem:
                 return problem
         if alerts and values["prometheus"] and (found := ask_alerts(values["prometheus"])):
@@ -210,14 +210,14 @@ def check(values: Mapping[str, Any], seconds: float, *, alerts: bool) -> None:
 
 def check_load(folder: Path) -> None:
     """Return where the site is steady under the load that runs; raises EvenkeelError where it is not."""
-    what = plan.read(run_folder.existing(folder))
+    plan = read_plan(run_folder.existing(folder))
     run = read(folder / run_folder.LOAD)
     samples = haproxy.read(folder) or []
     problems = [
-        load_problem(run, what.slo.rps_floor),
-        watched_problem(samples, what, int(what.given["max_unavailable"])),
-        capacity_problem(samples, what),
-        "" if is_attended(folder) else "Nobody would undo the fault should this playbook die: its attendant has ended.",
+        load_problem(run, plan.slo.rps_floor),
+        samples_problem(samples, plan, int(plan.given["max_unavailable"])),
+        capacity_problem(samples, plan),
+        "" if is_supervised(folder) else "Nobody would undo the fault should this playbook die: the supervisor ended.",
     ]
     if problem := next(filter(None, problems), ""):
         raise EvenkeelError(problem)

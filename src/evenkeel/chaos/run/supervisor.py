@@ -1,4 +1,4 @@
-"""The process that stays with a run: it keeps load and watcher going, and undoes the fault where the playbook dies.
+"""The process that stays with a run: it keeps load and sampler going, and undoes the fault where the playbook dies.
 
 It has a session of its own, so that Ctrl-C at the playbook and a kill of it leave it alone.
 """
@@ -23,8 +23,8 @@ from evenkeel.chaos.run.ansible import called, outermost, same_with
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 
-LOG = "attendant.log"
-PID = "attendant.pid"
+LOG = "supervisor.log"
+PID = "supervisor.pid"
 UNDO = "chaos_undo.yml"
 _TICK = 0.2
 _SAY_EVERY = 5.0
@@ -44,8 +44,8 @@ def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
     return [*nice, sys.executable, "-m", "evenkeel.load", values["url"], *options, *limit]
 
 
-def watch_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
-    """Return the watcher's command."""
+def sampler_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
+    """Return the sampler's command."""
     balancers = [option for name, url in values["haproxy"].items() for option in ("--haproxy", f"{name}={url}")]
     return [
         *(sys.executable, "-m", "evenkeel.chaos", "watch", str(folder)),
@@ -63,11 +63,11 @@ def _last_line(path: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
-class Attendant:
+class Supervisor:
     """Stays with one run, from the start of its load to its end."""
 
     def __init__(self, folder: Path, playbook: int) -> None:
-        """Attend ``folder`` for the process ``playbook``."""
+        """Supervise ``folder`` for the process ``playbook``."""
         self._folder = folder
         self._values = run_folder.read_object(folder / run_folder.PLAN)
         self._playbook = playbook
@@ -96,7 +96,7 @@ class Attendant:
         self._stop = True
 
     def run(self) -> int:
-        """Attend until SIGTERM, or until the playbook has died; return 0, or 1 where load or watcher ended before."""
+        """Supervise until SIGTERM, or until the playbook has died; return 1 where load or sampler ended before."""
         playbook = os.pidfd_open(self._playbook)
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._signalled)
@@ -106,11 +106,11 @@ class Attendant:
                 subprocess.Popen(
                     _with_parent(load_command(self._folder, self._values)), stdout=progress, stderr=progress
                 ),
-                subprocess.Popen(_with_parent(watch_command(self._folder, self._values))),
+                subprocess.Popen(_with_parent(sampler_command(self._folder, self._values))),
             ]
             said = time.monotonic()
             whole = True
-            # Also where load or watcher has ended: somebody must be there to undo the fault.
+            # Also where load or sampler has ended: somebody must be there to undo the fault.
             while not self._stop and not _has_ended(playbook):
                 time.sleep(_TICK)
                 now_whole = all(program.poll() is None for program in programs)
@@ -168,12 +168,12 @@ def _with_parent(command: list[str]) -> list[str]:
 
 
 def start(folder: Path) -> None:
-    """Start a run's attendant and return once load and watcher are at work; raises EvenkeelError where they are not."""
+    """Start a run's supervisor and return once load and sampler are at work; raises EvenkeelError if they are not."""
     run_folder.existing(folder)
     playbook = outermost(os.getpid())
     with (folder / LOG).open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "evenkeel.chaos", "attend", str(folder), str(playbook)],
+            [sys.executable, "-m", "evenkeel.chaos", "supervise", str(folder), str(playbook)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -188,8 +188,8 @@ def start(folder: Path) -> None:
         time.sleep(_TICK)
 
 
-def is_attended(folder: Path) -> bool:
-    """Tell whether a run's attendant is there, which would undo the fault."""
+def is_supervised(folder: Path) -> bool:
+    """Tell whether a run's supervisor is there, which would undo the fault."""
     try:
         return not _has_ended(os.pidfd_open(int((folder / PID).read_text())))
     except (OSError, ValueError):
@@ -204,17 +204,17 @@ def _at_work(folder: Path) -> bool:
 
 
 def stop(folder: Path) -> None:
-    """End a run's load and watcher and return once all is written; raises EvenkeelError where that can't be."""
+    """End a run's load and sampler and return once all is written; raises EvenkeelError where that can't be."""
     try:
         number = int((run_folder.existing(folder) / PID).read_text())
         handle = os.pidfd_open(number)
     except (OSError, ValueError):
-        raise EvenkeelError(f"Nobody attends the run in {folder} any more: see {folder / LOG}.") from None
+        raise EvenkeelError(f"Nobody supervises the run in {folder} any more: see {folder / LOG}.") from None
     signal.pidfd_send_signal(handle, signal.SIGTERM)
     if not select.select([handle], [], [], 2 * _END_SECONDS)[0]:
         raise EvenkeelError(f"The run in {folder} does not end: see {folder / LOG}.")
 
 
-def attend(folder: Path, playbook: int) -> int:
-    """Be the attendant; raises EvenkeelError."""
-    return Attendant(run_folder.existing(folder), playbook).run()
+def supervise(folder: Path, playbook: int) -> int:
+    """Be the supervisor; raises EvenkeelError."""
+    return Supervisor(run_folder.existing(folder), playbook).run()
