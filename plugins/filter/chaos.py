@@ -2,8 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from ansible import context
+
+
+def same_call(command: Sequence[str], playbooks: Sequence[str], playbook: str, other: str) -> list[str]:
+    """Return a command line for ``other``, beside ``playbook``, with the same options; empty without ``playbook``.
+
+    Args:
+        command: of an ansible-playbook.
+        playbooks: the words of it that name playbooks. Those of other names are left out.
+        playbook: a file's name.
+        other: likewise.
+    """
+    ours = [word for word in playbooks if Path(word).name == playbook]
+    words = [word for word in command if word in ours or word not in playbooks]
+    return [str(Path(word).with_name(other)) if word in ours else word for word in words] if ours else []
+
+
+def chaos_call(other: str, playbook: str) -> dict[str, Any]:
+    """Return how to do what ``playbook`` can't any more once its ansible-playbook, this one, is killed.
+
+    Args:
+        other: the name of a playbook beside it.
+        playbook: its name.
+
+    Returns:
+        ``pid`` of this ansible-playbook, its ``directory``, and the ``command`` for the other playbook with the same
+        inventory, variables and options, empty where this one was not called for ``playbook``. It may hold secrets.
+    """
+    # Ansible forks itself for each task.
+    parent = multiprocessing.parent_process()
+    return {
+        "pid": parent.pid if parent else os.getpid(),
+        "directory": str(Path.cwd()),
+        "command": same_call(sys.orig_argv, context.CLIARGS.get("args", ()), playbook, other),
+    }
 
 
 def chaos_problem(
@@ -113,6 +153,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "chaos_call": chaos_call,
             "chaos_clock": chaos_clock,
             "chaos_late": chaos_late,
             "chaos_packets": chaos_packets,

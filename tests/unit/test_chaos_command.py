@@ -33,7 +33,6 @@ def refuse(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["watch", "/tmp", "--haproxy", "x"], "--haproxy must look like NAME=http://host:port or http://host:port"),
         (["watch", "/tmp"], "The following arguments are required: --haproxy."),
         (["start", "/nowhere"], "The folder /nowhere doesn't exist."),
-        (["start", "/tmp"], "This command is for the playbook chaos.yml: no ansible-playbook has started it."),
         (["stop", "/tmp"], "Nobody supervises the run in /tmp any more: see"),
         (["steady", "/nowhere"], "The folder /nowhere doesn't exist."),
         (["annotate", "/nowhere", "--grafana", "http://127.0.0.1:9"], "The file /nowhere/journal.json can't be read"),

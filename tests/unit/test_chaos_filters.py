@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from chaos import chaos_clock, chaos_late, chaos_packets, chaos_problem, chaos_sentence, chaos_times
+from chaos import (
+    chaos_clock,
+    chaos_late,
+    chaos_packets,
+    chaos_problem,
+    chaos_sentence,
+    chaos_times,
+    same_call,
+)
 
+FILTERS = Path(__file__).resolve().parents[2] / "plugins" / "filter"
+PLAYBOOK = """
+- hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - ansible.builtin.command:
+        argv: [tee, "{{ playbook_dir }}/call"]
+        stdin: "{{ 'undo.yml' | chaos_call('chaos.yml') | to_json }}"
+      no_log: true
+"""
 FAULTS = {
     "reboot": {"strikes": "backend"},
     "kill_balancer": {"strikes": "balancer"},
@@ -81,3 +106,34 @@ def test_backends_that_do_not_stall_at_once_are_no_such_fault(told: dict[str, li
     found = chaos_late([{"item": name, "stdout_lines": lines} for name, lines in told.items()], "10", 20.0, str(at))
     assert found.startswith(wanted)
     assert bool(found) == bool(wanted)
+
+
+@pytest.mark.parametrize(
+    ("words", "playbooks", "wanted"),
+    [
+        ("-i x p/chaos.yml -e y", ["p/chaos.yml"], "-i x p/undo.yml -e y"),
+        # What only looks like it is an option's.
+        ("-e @vars/chaos.yml chaos.yml", ["chaos.yml"], "-e @vars/chaos.yml undo.yml"),
+        # What came before it is not done again.
+        ("deploy.yml chaos.yml --become", ["deploy.yml", "chaos.yml"], "undo.yml --become"),
+        ("mine.yml -e x", ["mine.yml"], None),
+    ],
+)
+def test_fault_is_undone_with_the_same_options(words: str, playbooks: list[str], wanted: str | None) -> None:
+    command = ["python", "ansible-playbook", *words.split()]
+    found = same_call(command, playbooks, "chaos.yml", "undo.yml")
+    assert found == ([] if wanted is None else ["python", "ansible-playbook", *wanted.split()])
+
+
+def test_call_is_that_of_the_process_that_forked_the_task(tmp_path: Path) -> None:
+    (tmp_path / "chaos.yml").write_text(PLAYBOOK)
+    command = [sys.executable, "-m", "ansible", "playbook", "-i", "localhost,", "chaos.yml", "-e", "a='b c'"]
+    environment = {**os.environ, "ANSIBLE_FILTER_PLUGINS": str(FILTERS), "ANSIBLE_STRATEGY": "linear"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    said, _ = process.communicate(timeout=60)
+    found = json.loads((tmp_path / "call").read_text())
+    assert found == {
+        "pid": process.pid,
+        "directory": str(tmp_path),
+        "command": [word.replace("chaos.yml", "undo.yml") for word in command],
+    }, said

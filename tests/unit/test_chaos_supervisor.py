@@ -16,20 +16,20 @@ from pathlib import Path
 import pytest
 
 from evenkeel.chaos.record import timeline
-from evenkeel.chaos.run.ansible import is_playbook, outermost, same_with
-from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 CSV = "# pxname,svname,status\napp,one,UP\napp,BACKEND,UP\n"
 # As chaos.yml it starts the supervisor and waits; as chaos_undo.yml it leaves a word.
 PLAYBOOK = """
-import pathlib, subprocess, sys, time
+import json, os, pathlib, subprocess, sys, time
 folder = pathlib.Path(sys.argv[2])
 if sys.argv[1].endswith("chaos_undo.yml"):
     (folder / "undone").write_text(" ".join(sys.argv[1:]))
     sys.exit((folder / "unwilling").exists())
-done = subprocess.run([sys.executable, "-m", "evenkeel.chaos", "start", str(folder)])
+command = [sys.executable, sys.argv[0], "chaos_undo.yml", *sys.argv[2:]]
+call = json.dumps({"pid": os.getpid(), "directory": os.getcwd(), "command": command})
+done = subprocess.run([sys.executable, "-m", "evenkeel.chaos", "start", str(folder)], input=call, text=True)
 (folder / "started").write_text(str(done.returncode))
 time.sleep(60)
 """
@@ -135,7 +135,7 @@ def test_fault_is_undone_where_the_playbook_dies(
     wait_until((folder / "started").exists, "the supervisor starts")
     playbook.send_signal(how)
     wait_until(lambda: has_ended(folder), "the supervisor ends")
-    # Called as the playbook was, for the other one beside it.
+    # By the call that the playbook gave.
     assert (folder / "undone").read_text() == f"chaos_undo.yml {folder} -e chaos_run={folder}"
     assert [mark.name for mark in timeline.read(folder)] == ["note", "undone", "end"]
     assert read(folder / "load.jsonl.gz").end
@@ -182,15 +182,10 @@ def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subproc
     assert "chaos: The load did not start: load: --rate must be a number above 0, not -1." in said
 
 
-def test_nobody_else_may_start_one() -> None:
-    with pytest.raises(EvenkeelError, match="no ansible-playbook has started it"):
-        outermost(1)
-
-
-def test_command_lines() -> None:
-    assert is_playbook(["python3", "/opt/bin/ansible-playbook", "x.yml"])
-    assert not is_playbook(["timeout", "60", "ansible-playbook"])
-    assert same_with(["a", "-i", "x", "p/chaos.yml", "-e", "y"], "chaos.yml", "u.yml") == [
-        *("a", "-i", "x", "p/u.yml", "-e", "y")
-    ]
-    assert same_with(["a", "mine.yml"], "chaos.yml", "u.yml") == []
+def test_nobody_else_may_start_one(folder: Path) -> None:
+    command = [sys.executable, "-m", "evenkeel.chaos", "start", str(folder)]
+    done = subprocess.run(
+        command, input="", text=True, capture_output=True, check=False, env={**os.environ, "PYTHONPATH": str(SRC)}
+    )
+    assert done.returncode == 2
+    assert "Stdin must hold the playbook's call as a JSON object, which the role chaos gives." in done.stderr

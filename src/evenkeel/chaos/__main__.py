@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from evenkeel.chaos.record.timeline import NAMES, Mark, add
 from evenkeel.errors import EvenkeelError
@@ -46,15 +46,13 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     check.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for it to become so")
     check.add_argument("--no-alerts", action="store_true", help="whatever alert fires")
     for name, what in (
-        ("start", "start load and sampler, which end with the ansible-playbook that calls this"),
+        ("start", "start load and sampler, which end with the ansible-playbook that stdin tells of"),
         ("steady", "is the site steady under the load that runs?"),
         ("stop", "end load and sampler"),
         ("supervise", "what `start` starts"),
     ):
         command = commands.add_parser(name, help=what, allow_abbrev=False)
         command.add_argument("folder", type=Path, metavar="FOLDER")
-        if name == "supervise":
-            command.add_argument("playbook", type=int, metavar="PID")
     annotate = commands.add_parser("annotate", help="show a judged run in Grafana", allow_abbrev=False)
     annotate.add_argument("folder", type=Path, metavar="FOLDER")
     annotate.add_argument("--grafana", required=True, metavar="http://host:port", help="password: GRAFANA_PASSWORD")
@@ -100,18 +98,24 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.command == "steady":
         check_load(arguments.folder)
         return
+    check(_stdin("the run's plan"), arguments.wait, alerts=not arguments.no_alerts)
+
+
+def _stdin(what: str) -> dict[str, Any]:
     try:
         values = json.load(sys.stdin)
-    except ValueError as error:
-        raise EvenkeelError(f"The plan on stdin is no JSON: {error}.") from None
-    check(values, arguments.wait, alerts=not arguments.no_alerts)
+    except (OSError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise EvenkeelError(f"Stdin must hold {what} as a JSON object, which the role chaos gives.")
+    return values
 
 
 def _supervise(arguments: argparse.Namespace) -> int:
     from evenkeel.chaos.run import supervisor
 
     if arguments.command == "supervise":
-        return supervisor.supervise(arguments.folder, arguments.playbook)
+        return supervisor.supervise(arguments.folder, _stdin("the playbook's call"))
     {"start": supervisor.start, "stop": supervisor.stop}[arguments.command](arguments.folder)
     return 0
 

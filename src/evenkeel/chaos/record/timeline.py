@@ -25,9 +25,7 @@ def add(folder: Path, mark: Mark) -> None:
     """Append a mark to the folder's timeline; raises EvenkeelError."""
     if mark.name not in NAMES:
         raise EvenkeelError(f"There is no mark {mark.name!r}: there are {', '.join(NAMES)}.")
-    run_folder.append(
-        run_folder.existing(folder) / run_folder.TIMELINE, {"at": mark.at, "name": mark.name, "text": mark.text}
-    )
+    run_folder.append(run_folder.existing(folder) / run_folder.TIMELINE, mark._asdict())
 
 
 def read(folder: Path) -> list[Mark]:

@@ -19,13 +19,11 @@ from typing import Any
 
 from evenkeel.chaos.record import run_folder
 from evenkeel.chaos.record.timeline import Mark, add
-from evenkeel.chaos.run.ansible import called, outermost, same_with
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
 
 LOG = "supervisor.log"
 PID = "supervisor.pid"
-UNDO = "chaos_undo.yml"
 _TICK = 0.2
 _SAY_EVERY = 5.0
 _START_SECONDS = 20.0
@@ -66,17 +64,20 @@ def _last_line(path: Path) -> str:
 class Supervisor:
     """Stays with one run, from the start of its load to its end."""
 
-    def __init__(self, folder: Path, playbook: int) -> None:
-        """Supervise ``folder`` for the process ``playbook``."""
+    def __init__(self, folder: Path, call: Mapping[str, Any]) -> None:
+        """Supervise ``folder`` for an ansible-playbook.
+
+        Args:
+            folder: the run's.
+            call: as the filter ``chaos_call`` returns it. It may hold secrets, so it is kept in memory only.
+        """
         self._folder = folder
         self._values = run_folder.read_object(folder / run_folder.PLAN)
-        self._playbook = playbook
-        # Read now: of a process that has ended nobody knows how it was called. Kept in memory: it may hold secrets.
-        self._command, self._directory = called(playbook)
+        self._call = call
         self._stop = False
         try:
             # What the playbook's user looks at.
-            self._screen = os.open(f"/proc/{playbook}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
+            self._screen = os.open(f"/proc/{call['pid']}/fd/2", os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError:
             self._screen = -1
 
@@ -97,7 +98,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Supervise until SIGTERM, or until the playbook has died; return 1 where load or sampler ended before."""
-        playbook = os.pidfd_open(self._playbook)
+        playbook = os.pidfd_open(self._call["pid"])
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, self._signalled)
         log = self._folder / "load.log"
@@ -140,14 +141,13 @@ class Supervisor:
         """Do what the playbook can't any more."""
         self._say("The playbook has ended before the run: undoing the fault.")
         self._mark("note", "The playbook has ended before the run: undoing the fault.")
-        command = same_with(self._command, "chaos.yml", UNDO)
-        if not command:
+        if not self._call["command"]:
             self._say("It was not started as chaos.yml: the hosts' own timers undo the fault.")
             return
         try:
             done = subprocess.run(
-                [*command, "-e", f"chaos_run={self._folder}"],
-                cwd=self._directory,
+                [*self._call["command"], "-e", f"chaos_run={self._folder}"],
+                cwd=self._call["directory"],
                 stdin=subprocess.DEVNULL,
                 check=False,
                 timeout=_UNDO_SECONDS,
@@ -168,13 +168,13 @@ def _with_parent(command: list[str]) -> list[str]:
 
 
 def start(folder: Path) -> None:
-    """Start a run's supervisor and return once load and sampler are at work; raises EvenkeelError if they are not."""
-    run_folder.existing(folder)
-    playbook = outermost(os.getpid())
-    with (folder / LOG).open("w") as log:
+    """Start a run's supervisor and return once load and sampler are at work; raises EvenkeelError if they are not.
+
+    The supervisor reads this process' stdin.
+    """
+    with (run_folder.existing(folder) / LOG).open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "evenkeel.chaos", "supervise", str(folder), str(playbook)],
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-m", "evenkeel.chaos", "supervise", str(folder)],
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -215,6 +215,6 @@ def stop(folder: Path) -> None:
         raise EvenkeelError(f"The run in {folder} does not end: see {folder / LOG}.")
 
 
-def supervise(folder: Path, playbook: int) -> int:
-    """Be the supervisor; raises EvenkeelError."""
-    return Supervisor(run_folder.existing(folder), playbook).run()
+def supervise(folder: Path, call: Mapping[str, Any]) -> int:
+    """Be the supervisor of an ansible-playbook, by what the filter ``chaos_call`` said of it; raises EvenkeelError."""
+    return Supervisor(run_folder.existing(folder), call).run()
