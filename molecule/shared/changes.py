@@ -112,11 +112,15 @@ def changed_site(scenario: Scenario, leaving: str) -> Iterator[None]:
     """Settings of application and HAProxy are changed, its port too, a backend is taken out, then all is as it was."""
     changed = json.dumps({"backend_app_threads": 64, "backend_app_port": 8080, "haproxy_timeout_queue": "6s"})
     everybody = set(states(scenario))
+    main_process = "systemctl show haproxy --property=MainPID"
+    started = scenario.host("balancer").check_output(main_process)
     with without(scenario, leaving) as inventory:
         played(scenario, "site.yml", "-e", changed, inventory=inventory)
     expect(set(states(scenario)), everybody - {leaving})
     played(scenario, "site.yml")
     expect(set(states(scenario)), everybody)
+    # Reloaded, not restarted.
+    expect(scenario.host("balancer").check_output(main_process), started)
     yield
 
 

@@ -14,6 +14,8 @@ from typing import Any
 from failover import states
 from scenario import PROJECT, Scenario, wait_until
 
+from evenkeel.lab.system import as_root
+
 _BURN = "while True: pass"
 _SLOW_PORT = 18999
 
@@ -27,6 +29,12 @@ def _started(scenario: Scenario, name: str) -> str:
     """Return when the host's init was started."""
     command = ["docker", "inspect", "--format", "{{.State.StartedAt}}", scenario.container(name)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def _init(scenario: Scenario, name: str) -> str:
+    """Return the PID, on this machine, of the host's init."""
+    command = ["docker", "inspect", "--format", "{{.State.Pid}}", scenario.container(name)]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
 def app_processes(host: Any) -> str:
@@ -94,18 +102,22 @@ def loss(scenario: Scenario, name: str, share: float) -> Iterator[None]:
 @contextmanager
 def stall(scenario: Scenario, *names: str, seconds: float, times: int = 3, pause: float = 3) -> Iterator[None]:
     """Hosts pass no packet for some seconds, several times, all of them at once. Nothing of them is down."""
-    # The hosts do it by themselves, at the same moment: what comes from outside would be late on a busy machine.
+    # In the hosts' networks, by this machine's programs: not every host has some. All of them at the same moment.
     script = """
+        set -e
         rules() {
             printf '%s\\n' '*raw' "$1 PREROUTING ! -i lo -j DROP" COMMIT \\
                 '*mangle' "$1 POSTROUTING ! -o lo -j DROP" COMMIT | iptables-restore --wait --noflush
         }
-        sleep $(awk -v now=$(date +%s.%N) -v at=$1 'BEGIN { print at > now ? at - now : 0 }')
+        sleep $(awk -v now=$(date +%s.%N) -v at=$1 'BEGIN { print (at > now ? at - now : 0) }')
         for time in $(seq $3); do rules -I; sleep $2; rules -D; sleep $4; done
     """
-    arguments = (str(time.time() + 2), str(seconds), str(times), str(pause))
+    arguments = (str(time.time() + 1), str(seconds), str(times), str(pause))
     running = [
-        subprocess.Popen(["docker", "exec", scenario.container(name), "sh", "-c", script, "stall", *arguments])
+        subprocess.Popen(
+            as_root(["nsenter", "--net", "--target", _init(scenario, name), "sh", "-c", script, "stall", *arguments]),
+            env=os.environ | {"PATH": f"{os.environ['PATH']}:/usr/sbin"},
+        )
         for name in names
     ]
     assert [process.wait(30 + times * (seconds + pause)) for process in running] == [0] * len(names)

@@ -39,7 +39,7 @@ def nothing_lost(outcome: Outcome) -> None:
     print(outcome)
     assert outcome.summary.valid, outcome.summary.schedule
     assert outcome.failed("GET") == outcome.failed("POST") == []
-    assert outcome.longest_gap < 1
+    assert outcome.longest_gap < 2
     assert set(outcome.summary.backends) == set(BACKENDS)
 
 
@@ -181,19 +181,12 @@ def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
     assert "{ path_beg /sleep/ }" in balancer.content_string
 
 
-@pytest.mark.parametrize(
-    ("setting", "sentence"),
-    [
-        ("haproxy_check_path=/nowhere", "did not answer as wanted within 10 s: last it said 503"),
-        (
-            "haproxy_timeout_server=30ms backend_app_sleep_max_seconds=0",
-            "did not answer as wanted within 10 s: last it said 504",
-        ),
-    ],
-)
-def test_front_that_does_not_serve_ends_the_run(scenario: Scenario, setting: str, sentence: str) -> None:
+def test_front_that_does_not_serve_ends_the_run(scenario: Scenario) -> None:
+    nothing_ready = ("haproxy_check_path=/nowhere", "503")
+    too_late = ("haproxy_timeout_server=30ms backend_app_sleep_max_seconds=0", "504")
     try:
-        said = played(scenario, "site.yml", "--limit", "balancer", "-e", setting, wanted=2)
-        assert sentence in said
+        for setting, answer in (nothing_ready, too_late):
+            said = played(scenario, "site.yml", "--limit", "balancer", "-e", setting, wanted=2)
+            assert f"did not answer as wanted within 10 s: last it said {answer}" in said
     finally:
         played(scenario, "site.yml", "--limit", "balancer")
