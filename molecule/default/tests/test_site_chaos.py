@@ -81,7 +81,7 @@ def refused(scenario: Scenario, sentence: str, *arguments: str) -> None:
     words = " ".join(run.stdout.split())
     assert run.returncode == 2, words
     assert sentence in words
-    assert "No fault was injected." in words or "strike | Inject" not in words
+    assert "No fault was injected." in words or "inject | Inject" not in words
     assert not scenario.host("balancer").file(LOCK).exists or "holds the lock" in sentence
 
 
