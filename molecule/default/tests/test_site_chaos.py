@@ -86,7 +86,7 @@ def refused(scenario: Scenario, sentence: str, *arguments: str) -> None:
 
 
 def test_unknown_fault_and_target_are_refused(scenario: Scenario) -> None:
-    refused(scenario, "There is no fault `flood`: set chaos_fault to one of reboot,", "-e", "chaos_fault=flood")
+    refused(scenario, "There is no fault `flood`: set chaos_fault to one of blackhole,", "-e", "chaos_fault=flood")
     refused(scenario, "`backend-9` is no backend of this inventory", "-e", "chaos_target=backend-9")
 
 
