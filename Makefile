@@ -165,6 +165,10 @@ bench-load: $(VENV)/ready ## What the load generator sends from one core
 dashboards: $(VENV)/ready ## Write Grafana's dashboards to files/dashboards
 	python -m evenkeel.dashboards
 
+.PHONY: docs
+docs: $(VENV)/ready ## Write the catalogue of faults to docs/chaos.md
+	python -m evenkeel.faults
+
 .PHONY: lock
 lock: $(VENV)/ready ## Renew the exact versions in requirements.txt
 	uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --all-extras pyproject.toml \

@@ -1,4 +1,4 @@
-"""The faults: each is one file and whole, and nobody else keeps a list of them."""
+"""The faults: each is one file and whole, nobody else keeps a list of them, and the documentation's table is theirs."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ import pytest
 import yaml
 from jinja2 import Environment, meta
 
+from evenkeel import faults
+
 PROJECT = Path(__file__).resolve().parents[2]
 ROLE = PROJECT / "roles" / "chaos"
 NAMES = sorted(path.stem for path in (ROLE / "faults").glob("*.yml"))
-FAULTS: dict[str, dict[str, Any]] = {
-    name: yaml.safe_load((ROLE / "faults" / f"{name}.yml").read_text()) for name in NAMES
-}
-PAGE = (PROJECT / "docs" / "chaos.md").read_text()
+FAULTS = faults.read()
 KEYS: dict[str, type | tuple[type, ...]] = {
     "what": str,
     "detail": str,
@@ -80,7 +79,7 @@ def test_rules_find_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_texts_name_only_what_there_is(name: str) -> None:
-    known = {name for kind in ("defaults", "vars") for name in yaml.safe_load((ROLE / kind / "main.yml").read_text())}
+    known = set(faults.defaults()) | set(yaml.safe_load((ROLE / "vars" / "main.yml").read_text()))
     for text in texts(FAULTS[name]):
         # Ansible's own filters are not asked for here.
         names = meta.find_undeclared_variables(Environment(autoescape=True).parse(bare(text)))
@@ -98,7 +97,7 @@ def test_every_key_of_a_fault_is_used() -> None:
     # `detail` is for the table; a fault reads its `vars` itself.
     assert read | {"detail", "vars"} == set(KEYS)
     assert {key for fault in FAULTS.values() for key in fault} == set(KEYS)
-    described = re.findall(r"^\| `(\w+)` \| (yes|no) \|", PAGE, re.MULTILINE)
+    described = re.findall(r"^\| `(\w+)` \| (yes|no) \|", faults.PAGE.read_text(), re.MULTILINE)
     assert [key for key, _ in described] == list(KEYS)
     assert {key for key, needed in described if needed == "yes"} == NEEDED | {"inject", "undo"}
 
@@ -115,8 +114,13 @@ def test_what_a_fault_brings_along_it_uses(name: str) -> None:
     assert ("packets" in shell) == ("packets" in fault.get("files", []))
 
 
+def test_documentation_shows_the_files() -> None:
+    page = faults.PAGE.read_text()
+    assert page == faults.written(page, faults.table(FAULTS, faults.defaults())), "run make docs"
+
+
 def test_example_of_the_documentation_is_whole() -> None:
-    _, _, rest = PAGE.partition("## A fault of your own")
+    _, _, rest = faults.PAGE.read_text().partition("## A fault of your own")
     example = re.search(r"```yaml\n(.*?)```", rest, re.DOTALL)
     assert example
     assert problems(yaml.safe_load(example[1])) == []
