@@ -17,7 +17,7 @@ LAB_SITE_PORT ?= 8080
 LAB_STATS_PORT ?= 8404
 LAB_PROMETHEUS_PORT ?= 9090
 LAB_GRAFANA_PORT ?= 3000
-FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/tasks/faults/*.yml)))
+FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/faults/*.yml)))
 APP := roles/backend_app/files/app
 OLDEST := 3.11
 # What is nothing to ansible-lint, and links to folders.
@@ -164,6 +164,10 @@ bench-load: $(VENV)/ready ## What the load generator sends from one core
 .PHONY: dashboards
 dashboards: $(VENV)/ready ## Write Grafana's dashboards to files/dashboards
 	python -m evenkeel.dashboards
+
+.PHONY: docs
+docs: $(VENV)/ready ## Write the catalogue of faults to docs/chaos.md
+	python -m evenkeel.faults
 
 .PHONY: lock
 lock: $(VENV)/ready ## Renew the exact versions in requirements.txt

@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,39 +46,23 @@ def chaos_call(other: str, playbook: str) -> dict[str, Any]:
     }
 
 
-def chaos_problem(
-    fault: object,
-    target: object,
-    faults: Mapping[str, Mapping[str, Any]],
-    backends: Iterable[Mapping[str, Any]],
-    balancers: Iterable[Mapping[str, Any]],
-) -> str:
+def chaos_problem(fault: object, target: object, faults: Collection[str], strikes: str, hosts: Collection[str]) -> str:
     """Return why ``fault`` can't strike ``target``, a sentence; empty where it can.
 
     Args:
-        fault: a name of the catalogue.
+        fault: the name that was asked for.
         target: a host's name; empty where one is to be chosen.
-        faults: the catalogue, by name; ``strikes`` is ``backend`` or ``balancer``.
-        backends: endpoints, as the filter topology_endpoints returns them.
-        balancers: likewise.
+        faults: the names in the catalogue.
+        strikes: what the fault strikes, ``backend`` or ``balancer``.
+        hosts: the names of those in the inventory.
     """
     if fault not in faults:
         return f"There is no fault `{fault}`: set chaos_fault to one of {', '.join(faults)}."
-    kind = faults[str(fault)]["strikes"]
-    names = [str(host["name"]) for host in (backends if kind == "backend" else balancers)]
-    if target and target not in names:
-        return f"`{target}` is no {kind} of this inventory: {fault} strikes one of {', '.join(names)} (chaos_target)."
+    if target and target not in hosts:
+        return (
+            f"`{target}` is no {strikes} of this inventory: {fault} strikes one of {', '.join(hosts)} (chaos_target)."
+        )
     return ""
-
-
-def chaos_packets(peers: Iterable[str], match: str = "") -> list[dict[str, str]]:
-    """Return what matches the packets from and to each of the addresses ``peers``, as iptables writes it.
-
-    Args:
-        peers: addresses.
-        match: more of a rule, for both directions.
-    """
-    return [{"in": f"-s {peer} {match}".strip(), "out": f"-d {peer} {match}".strip()} for peer in peers]
 
 
 def chaos_sentence(result: Mapping[str, Any]) -> str:
@@ -156,7 +140,6 @@ class FilterModule:
             "chaos_call": chaos_call,
             "chaos_clock": chaos_clock,
             "chaos_late": chaos_late,
-            "chaos_packets": chaos_packets,
             "chaos_problem": chaos_problem,
             "chaos_sentence": chaos_sentence,
             "chaos_times": chaos_times,

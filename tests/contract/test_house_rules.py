@@ -108,7 +108,8 @@ def test_numbers_and_truths_from_the_command_line_are_no_texts(role: str) -> Non
     # `-e name=3` and `-e name=false` are texts: "3" * 2 is "33", and "false" is true.
     options = load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
     root = PROJECT / "roles" / role
-    files = [path for kind in ("tasks", "templates", "vars", "defaults") for path in root.glob(f"{kind}/**/*.*")]
+    kinds = ("tasks", "templates", "vars", "defaults", "faults")
+    files = [path for kind in kinds for path in root.glob(f"{kind}/**/*.*")]
     sign = r"(?:[*/%<>]|[!=]=|(?<= )[+-](?= ))"
     for path in files:
         text = path.read_text()

@@ -12,6 +12,9 @@ from evenkeel.load.records import End, Record, Writer
 from evenkeel.load.settings import Settings, parse_mix
 
 EPOCH = 1_800_000_000.0
+# What run.json says of faults that leave their target in rotation, and of those that are undone.
+STAYS_IN = {"takes_out": False}
+UNDONE = {"recover_from": "undone"}
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 RATE = 30
 
@@ -24,6 +27,8 @@ class Made:
         default_factory=lambda: {
             "fault": "reboot",
             "target": "backend-1",
+            "takes_out": True,
+            "recover_from": "inject",
             "rate": RATE,
             "hosts": {"backends": list(BACKENDS), "balancers": ["balancer"]},
             "settings": {"haproxy": {"retries": 5}},

@@ -70,7 +70,9 @@ def test_site_is_checked_by_the_plan_on_stdin(
         ({"slo": {"p99": "fast"}}, "The objective p99 must be a number of 0 or more, not 'fast'."),
         ({"slo": {"p99": -1}}, "The objective p99 must be a number of 0 or more, not -1."),
         ({"takes_out": "yes"}, "takes_out in run.json must be true or false, not 'yes'."),
+        ({"takes_out": None}, "takes_out in run.json must be true or false, not None."),
         ({"target": "balancer", "takes_out": True}, "takes_out in run.json can't be true: only a backend leaves"),
+        ({"recover_from": None}, "recover_from in run.json must be inject or undone, not None."),
         ({"recover_from": "end"}, "recover_from in run.json must be inject or undone, not 'end'."),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKETS = Path(__file__).resolve().parents[2] / "roles" / "chaos" / "files" / "packets"
-# Keeps "TABLE CHAIN" for each rule that jumps, and TABLE:CHAIN for each chain; writes down every change.
+# Keeps "TABLE CHAIN" for each rule that jumps, chain.TABLE for each chain with its rules; writes down every change.
 IPTABLES = """#!/bin/sh
 shift
 [ "$1" = -t ] || exit 9
@@ -21,7 +21,9 @@ case $action in
   -C) grep -qxs "$table $chain" rules ;;
   -D) sed -i "0,/^$table $chain$/{/^$table $chain$/d}" rules; echo pass >>log ;;
   -S) [ ! -e "chain.$table" ] || echo "-N evenkeel-chaos" ;;
-  -F) ;;
+  -N) [ ! -e "chain.$table" ] || exit 1; : >"chain.$table" ;;
+  -A) shift 4; echo "$*" >>"chain.$table" ;;
+  -F) : >"chain.$table" ;;
   -X) rm "chain.$table" ;;
 esac
 """
@@ -48,6 +50,27 @@ def test_held_packets_pass_again(host: Path) -> None:
     # Twice does no harm, and one that was held twice passes as well.
     assert packets(host, "hold") == packets(host, "pass") == packets(host, "pass") == 0
     assert (host / "rules").read_text() == ""
+
+
+def test_packets_are_matched_both_ways(host: Path) -> None:
+    assert packets(host, "match", "! -i lo", "! -o lo", "-s 10.0.0.1 -m x", "-d 10.0.0.1 -m x") == 0
+    assert (host / "chain.raw").read_text() == "! -i lo -j DROP\n-s 10.0.0.1 -m x -j DROP\n"
+    assert (host / "chain.mangle").read_text() == "! -o lo -j DROP\n-d 10.0.0.1 -m x -j DROP\n"
+    # Nothing vanishes yet, and what a run before has matched is forgotten.
+    assert not (host / "rules").exists()
+    assert packets(host, "match", "-s 10.0.0.2", "-d 10.0.0.2") == 0
+    assert (host / "chain.raw").read_text() == "-s 10.0.0.2 -j DROP\n"
+
+
+def test_host_without_a_packet_filter_is_told(host: Path) -> None:
+    (host / "sh").symlink_to("/bin/sh")
+    (host / "uname").symlink_to("/usr/bin/uname")
+    (host / "iptables").unlink()
+    run = subprocess.run(
+        ["/bin/sh", PACKETS, "match"], cwd=host, env={"PATH": str(host)}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1
+    assert run.stderr.startswith("iptables is not installed at ")
 
 
 def test_stall_ends_each_time(host: Path) -> None:

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from chaos_runs import BACKENDS, EPOCH, Made, frozen
+from chaos_runs import BACKENDS, EPOCH, STAYS_IN, UNDONE, Made, frozen
 from evenkeel.chaos.__main__ import main
 from evenkeel.load.records import Record
 
@@ -104,7 +104,7 @@ def test_flap_between_two_samples_is_seen_by_the_count_of_downs(tmp_path: Path) 
 
 def test_fault_that_leaves_the_target_in(tmp_path: Path) -> None:
     made = Made(out=None)
-    made.plan |= {"fault": "latency"}
+    made.plan |= {"fault": "latency"} | STAYS_IN | UNDONE
     found = judge(made.write(tmp_path), 0)
     assert found["objectives"]["detect"]["status"] == "not judged"
     assert "share_during" not in found["objectives"]
@@ -114,13 +114,13 @@ def test_fault_that_leaves_the_target_in(tmp_path: Path) -> None:
 
 def test_recovery_counts_from_the_end_of_a_fault_that_is_undone(tmp_path: Path) -> None:
     made = Made()
-    made.plan |= {"fault": "poweroff"}
+    made.plan |= {"fault": "poweroff"} | UNDONE
     assert judge(made.write(tmp_path), 0)["objectives"]["recover"]["value"] == pytest.approx(1.21)
 
 
 def test_killed_balancer_recovers_when_it_answers_again(tmp_path: Path) -> None:
     made = Made(out=None)
-    made.plan |= {"fault": "kill_balancer", "target": "balancer"}
+    made.plan |= {"fault": "kill_balancer", "target": "balancer"} | STAYS_IN
     found = judge(
         made.write(tmp_path, sampled=lambda at: {"error": "no connection"} if 0 < at < 3 else made.sample(at)), 0
     )
@@ -143,7 +143,7 @@ def test_time_to_detect_does_not_count_the_striking(tmp_path: Path) -> None:
     # The commands took nine seconds until packets vanished, and the target answered until then.
     made = Made(out=(10.3, 22.0))
     made.marks |= {"injected": 9.05, "undone": 20.0}
-    made.plan |= {"fault": "blackhole"}
+    made.plan |= {"fault": "blackhole"} | UNDONE
     silent = lambda record: (  # noqa: E731
         record._replace(backend="backend-2") if 9 <= record.at < 22 and record.backend == BACKENDS[0] else record
     )
@@ -175,7 +175,7 @@ def test_clock_that_was_set_back_is_no_negative_time(tmp_path: Path) -> None:
 def test_what_nobody_watched_is_not_held(tmp_path: Path) -> None:
     # It passes by itself: no mark says until when it had to be watched.
     made = Made(out=None, watched=(-20, 3))
-    made.plan |= {"fault": "kill_app"}
+    made.plan |= {"fault": "kill_app"} | STAYS_IN
     del made.marks["undone"]
     found = judge(made.write(tmp_path / "short"), 3)
     assert found["reasons"] == ["The sampler ended before the load: it saw balancer last at +2.2 s."]
@@ -187,7 +187,7 @@ def test_what_nobody_watched_is_not_held(tmp_path: Path) -> None:
 
 def test_fault_that_failed_to_be_injected_is_not_held(tmp_path: Path) -> None:
     made = Made(out=None)
-    made.plan |= {"fault": "stall"}
+    made.plan |= {"fault": "stall"} | STAYS_IN | UNDONE
     del made.marks["injected"]
     found = judge(made.write(tmp_path), 3)
     assert found["reasons"] == ["The fault was never in force as a whole: the timeline has no injected."]
@@ -204,7 +204,7 @@ def test_what_was_never_sent_has_not_held(tmp_path: Path) -> None:
 
 def test_balancer_that_lost_a_server_has_not_recovered(tmp_path: Path) -> None:
     made = Made(out=None)
-    made.plan |= {"fault": "reload_balancer", "target": "balancer"}
+    made.plan |= {"fault": "reload_balancer", "target": "balancer"} | STAYS_IN
 
     def sampled(at: float) -> dict[str, Any]:
         content = made.sample(at)

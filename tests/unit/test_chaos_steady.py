@@ -25,7 +25,8 @@ NAMES = ("one", "two", "three")
 
 def planned(fault: str = "reboot", target: str = "one") -> Plan:
     hosts = {"backends": list(NAMES), "balancers": ["lb"]}
-    return parse_plan({"fault": fault, "target": target, "hosts": hosts})
+    content = {"fault": fault, "target": target, "hosts": hosts}
+    return parse_plan(content | {"takes_out": target in NAMES, "recover_from": "inject"})
 
 
 def servers(**status: str) -> dict[str, dict[str, Any]]:

@@ -81,12 +81,12 @@ def refused(scenario: Scenario, sentence: str, *arguments: str) -> None:
     words = " ".join(run.stdout.split())
     assert run.returncode == 2, words
     assert sentence in words
-    assert "No fault was injected." in words or "strike | Inject" not in words
+    assert "No fault was injected." in words or "inject | Inject" not in words
     assert not scenario.host("balancer").file(LOCK).exists or "holds the lock" in sentence
 
 
 def test_unknown_fault_and_target_are_refused(scenario: Scenario) -> None:
-    refused(scenario, "There is no fault `flood`: set chaos_fault to one of reboot,", "-e", "chaos_fault=flood")
+    refused(scenario, "There is no fault `flood`: set chaos_fault to one of blackhole,", "-e", "chaos_fault=flood")
     refused(scenario, "`backend-9` is no backend of this inventory", "-e", "chaos_target=backend-9")
 
 

@@ -12,13 +12,6 @@ from evenkeel.chaos.record.run_folder import PLAN, read_object
 from evenkeel.chaos.record.slo import Slo
 from evenkeel.errors import EvenkeelError
 
-# Faults that leave the target in rotation, or may, and those that pass without anything being undone.
-_STAYS_IN = {
-    *("kill_app", "restart_engine", "latency", "loss", "cpu", "fill_disk", "reload_balancer", "kill_balancer", "none"),
-    *("stall", "stall_all"),
-}
-_PASSES = {"reboot", "kill_app", "restart_engine", "reload_balancer", "kill_balancer"}
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -66,12 +59,12 @@ def parse_plan(values: Mapping[str, Any]) -> Plan:
     backends, balancers = (_names(values.get("hosts"), kind) for kind in ("backends", "balancers"))
     if target not in backends + balancers:
         raise EvenkeelError(f"The target {target!r} of run.json is none of its hosts.")
-    takes_out = values.get("takes_out", fault not in _STAYS_IN and target in backends)
+    takes_out = values.get("takes_out")
     if not isinstance(takes_out, bool):
         raise EvenkeelError(f"takes_out in run.json must be true or false, not {takes_out!r}.")
     if takes_out and target not in backends:
         raise EvenkeelError("takes_out in run.json can't be true: only a backend leaves the rotation.")
-    recover_from = values.get("recover_from", "inject" if fault in _PASSES else "undone")
+    recover_from = values.get("recover_from")
     if recover_from not in ("inject", "undone"):
         raise EvenkeelError(f"recover_from in run.json must be inject or undone, not {recover_from!r}.")
     return Plan(fault, target, backends, balancers, takes_out, recover_from, slo.parse(values.get("slo") or {}), values)
