@@ -95,8 +95,8 @@ EVENTS = (
     ),
     Event(
         "overload",
-        "reboot of a backend while every core has four busy loops",
-        lambda s: [faults.saturation(4), faults.reboot(s, VICTIM)],
+        "reboot of a backend while the others have four busy loops for each core",
+        lambda s: [faults.overload(s, *OTHERS, times=4), faults.reboot(s, VICTIM)],
         10,
         LATE,
     ),

@@ -179,15 +179,28 @@ def stopped(scenario: Scenario, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def saturation(times: int = 1) -> Iterator[None]:
-    """Every core of this machine, hence of all hosts, is busy, with so many busy loops for each."""
-    burning = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in range(times * len(os.sched_getaffinity(0)))]
+def saturation() -> Iterator[None]:
+    """Every core of this machine, hence of all hosts, is busy."""
+    burning = [subprocess.Popen([sys.executable, "-c", _BURN]) for _ in os.sched_getaffinity(0)]
     try:
         yield
     finally:
         for process in burning:
             process.kill()
             process.wait()
+
+
+@contextmanager
+def overload(scenario: Scenario, *names: str, times: int) -> Iterator[None]:
+    """On these hosts so many busy loops for each core want it, as they would on hosts of their own."""
+    loops = f"for loop in $(seq $(({times} * $(nproc)))); do while :; do :; done & done; wait"
+    for name in names:
+        scenario.host(name).check_output(f"systemd-run --quiet --collect --unit=busy sh -c '{loops}'")
+    try:
+        yield
+    finally:
+        for name in names:
+            scenario.host(name).check_output("systemctl stop busy")
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def test_application_that_is_late_everywhere_is_waited_for(scenario: Scenario, r
 
 
 def test_reboot_beside_overloaded_hosts_costs_nothing(scenario: Scenario, records: Path) -> None:
-    made = (faults.saturation(4), faults.reboot(scenario, VICTIM))
+    made = (faults.overload(scenario, "backend-1", "backend-3", times=4), faults.reboot(scenario, VICTIM))
     outcome = under_load(scenario, records, *made, seconds=SECONDS, arguments=("--max-lateness", "20"))
     print(outcome)
     assert outcome.failed("GET") == []
