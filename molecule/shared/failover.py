@@ -52,6 +52,10 @@ class Outcome:
         """Return the failed requests of one method."""
         return [record for record in self.run.records if record.failure and record.method == method]
 
+    def unanswered(self, method: str) -> list[Record]:
+        """Return the failed requests of one method of whose answer nothing had come."""
+        return [record for record in self.failed(method) if record.status != 200]
+
     def failed_later(self, method: str) -> list[Record]:
         """Return the failed requests that were not in flight when the fault took hold."""
         first, last = self.began - IN_FLIGHT, self.hit + IN_FLIGHT

@@ -33,10 +33,12 @@ def records(tmp_path: Path) -> Path:
 
 
 def nobody_noticed(outcome: Outcome, shortest_gap: float = 0, longest_gap: float = 2) -> None:
-    """Assert that nothing was lost but POST requests in flight, and how long nobody was answered, in seconds."""
+    """Assert that nothing was lost that could be saved, and how long nobody was answered, in seconds."""
     print(outcome)
     assert outcome.summary.valid, outcome.summary.schedule
-    assert outcome.failed("GET") == []
+    # Of one whose answer had begun nobody can have another (docs/failover.md): a power cut may fall between two packets.
+    assert outcome.unanswered("GET") == []
+    assert len(outcome.failed("GET")) <= 1
     assert outcome.failed_later("POST") == []
     assert shortest_gap <= outcome.longest_gap < longest_gap
 
