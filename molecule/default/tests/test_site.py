@@ -71,6 +71,16 @@ def test_backends_listen_on_their_own_address_only(scenario: Scenario) -> None:
         assert [line.split()[3] for line in listening] == [f"{scenario.addresses[name]}:80"]
 
 
+def test_no_connection_to_a_backend_outlives_its_request(scenario: Scenario) -> None:
+    # To a backend that has vanished meanwhile, a POST on one would be lost. The client's own stays.
+    with requests.Session() as client:
+        for _ in range(6):
+            assert client.get(f"http://{scenario.addresses['balancer']}/", timeout=15).status_code == 200
+        kept = "ss --no-header --tcp --numeric state established 'dport = :80'"
+        # Checks come and go.
+        wait_until(lambda: scenario.host("balancer").check_output(kept) == "", "none is kept", seconds=5)
+
+
 def test_second_run_touches_nothing(scenario: Scenario) -> None:
     before = processes(scenario)
     run = scenario.play("site.yml")
