@@ -36,7 +36,7 @@ def nobody_noticed(outcome: Outcome, shortest_gap: float = 0, longest_gap: float
     """Assert that nothing was lost that could be saved, and how long nobody was answered, in seconds."""
     print(outcome)
     assert outcome.summary.valid, outcome.summary.schedule
-    # Of one whose answer had begun nobody can have another (docs/failover.md): a power cut may fall between two packets.
+    # A power cut may fall between two packets of an answer. Of that nobody can have another (docs/failover.md).
     assert outcome.unanswered("GET") == []
     assert len(outcome.failed("GET")) <= 1
     assert outcome.failed_later("POST") == []
