@@ -200,7 +200,7 @@ class _Settings:
         self.known = {name: role for role, entries in self.options.items() for name in entries}
         # By sentence: the hosts it is said of. "{hosts}" stands where they go.
         self.said: dict[str, list[str]] = {}
-        self.templars: dict[str, Any] = {}
+        self.templars: dict[tuple[str, str], Any] = {}
 
     def problems(self) -> list[str]:
         for role, entries in self.options.items():
@@ -235,11 +235,13 @@ class _Settings:
         from ansible.parsing.dataloader import DataLoader
         from ansible.template import Templar
 
-        if host not in self.templars:
+        role = self.known.get(name, "")
+        if (host, role) not in self.templars:
             facts = {**_LATER_FACTS, **(self.raw[host].get("ansible_facts") or {})}
             variables = {**_role_variables(), **self.raw[host], "ansible_facts": facts, "hostvars": self.hostvars}
-            self.templars[host] = Templar(loader=DataLoader(), variables=variables)
-        return self.templars[host].template(raw), "ansible_facts" in str(raw)
+            variables["role_path"] = str(PROJECT / "roles" / role)
+            self.templars[host, role] = Templar(loader=DataLoader(), variables=variables)
+        return self.templars[host, role].template(raw), "ansible_facts" in str(raw)
 
     def _check(self, role: str, name: str, host: str) -> None:
         option = self.options[role][name]
@@ -542,6 +544,7 @@ def _is_fact(name: str) -> bool:
     return any(left.search(path.read_text()) for path in paths)
 
 
+@functools.cache
 def _role_variables() -> dict[str, Any]:
     """Return what a role's own files say, as Ansible reads them: a setting may be made of it."""
     from ansible.template import trust_as_template
