@@ -116,9 +116,9 @@ def test_rates_of_the_dashboard_are_what_a_client_counts(scenario: Scenario, loa
     counted = load.rates(end - seconds - 3, end - 3)
     averages = query(scenario, f"avg_over_time(({shown['RPS per backend']})[{seconds}s:1s])")
     rates = {row["metric"]["server"]: float(row["value"][1]) for row in averages}
-    assert rates == pytest.approx(counted, rel=0.05)
+    assert rates == pytest.approx(counted, rel=0.03)
     total = value(scenario, f"avg_over_time(({shown['Total RPS']})[{seconds}s:1s])")
-    assert total == pytest.approx(sum(counted.values()), rel=0.05)
+    assert total == pytest.approx(sum(counted.values()), rel=0.03)
 
 
 def test_each_backend_pushes_once_a_second(scenario: Scenario) -> None:
@@ -127,8 +127,8 @@ def test_each_backend_pushes_once_a_second(scenario: Scenario) -> None:
     pushes = 'sum by (instance) (pushgateway_http_push_duration_seconds_count{job="pushgateway",method="put"})[20s:1s]'
     rows = query(scenario, f"max_over_time({pushes}) - min_over_time({pushes})")
     assert {row["metric"]["instance"] for row in rows} == set(BACKENDS)
-    # 19 intervals; a machine that is full may let some seconds pass.
-    assert all(15 <= float(row["value"][1]) <= 20 for row in rows), rows
+    # 19 intervals; a machine that is full may let a second pass.
+    assert all(17 <= float(row["value"][1]) <= 20 for row in rows), rows
 
 
 def test_backend_host_that_is_gone_fires_an_alert_and_leaves_a_gap(scenario: Scenario) -> None:

@@ -110,6 +110,23 @@ def test_limit_to_the_balancer_keeps_all_backends(scenario: Scenario) -> None:
     assert set(states(scenario)) == set(BACKENDS)
 
 
+def test_backend_removed_from_the_inventory_leaves_the_balancer(scenario: Scenario, tmp_path: Path) -> None:
+    inventory = yaml.safe_load(scenario.inventory.read_text())
+    del inventory["all"]["children"]["backends"]["hosts"]["backend-3"]
+    smaller = tmp_path / "hosts.yml"
+    smaller.write_text(yaml.safe_dump(inventory))
+    pid = processes(scenario)["haproxy"]
+    try:
+        run = scenario.play("site.yml", "--limit", "balancer", inventory=smaller)
+        assert run.returncode == 0, run.stdout
+        assert set(states(scenario)) == {"backend-1", "backend-2"}
+    finally:
+        run = scenario.play("site.yml", "--limit", "balancer")
+    assert run.returncode == 0, run.stdout
+    assert set(states(scenario)) == set(BACKENDS)
+    assert processes(scenario)["haproxy"] == pid, "HAProxy was restarted, not reloaded"
+
+
 def test_unreachable_backend_does_not_stop_the_others(scenario: Scenario, tmp_path: Path) -> None:
     inventory = yaml.safe_load(scenario.inventory.read_text())
     # A loopback port where nothing listens.

@@ -39,7 +39,7 @@ def nothing_lost(outcome: Outcome) -> None:
     print(outcome)
     assert outcome.summary.valid, outcome.summary.schedule
     assert outcome.failed("GET") == outcome.failed("POST") == []
-    assert outcome.longest_gap < 2
+    assert outcome.longest_gap < 1
     assert set(outcome.summary.backends) == set(BACKENDS)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -21,8 +22,13 @@ from evenkeel.load import failures
 SECONDS = 5
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
+# Seconds between two looks of wait_until, and for the look itself.
+POLL = 0.2
 # Honest figures from a machine that is busy; the bench asks for less.
 BUSY = ("--max-lateness", "5")
+
+# A power cut may fall between two packets of an answer. Of that nobody can have another (docs/failover.md).
+CUT = 1
 
 Fault = Callable[[Scenario, str], AbstractContextManager[None]]
 
@@ -32,13 +38,19 @@ def records(tmp_path: Path) -> Path:
     return tmp_path / "load.gz"
 
 
-def nobody_noticed(outcome: Outcome, shortest_gap: float = 0, longest_gap: float = 2) -> None:
-    """Assert that nothing was lost that could be saved, and how long nobody was answered, in seconds."""
+def nobody_noticed(outcome: Outcome, shortest_gap: float = 0, longest_gap: float = 1, begun: int = 0) -> None:
+    """Assert that nothing was lost that could be saved, and how long nobody was answered.
+
+    Args:
+        outcome: what the clients saw.
+        shortest_gap: that long nobody was answered, in seconds, so the fault was there.
+        longest_gap: and no longer, in seconds.
+        begun: so many GET may fail whose answer had begun.
+    """
     print(outcome)
     assert outcome.summary.valid, outcome.summary.schedule
-    # A power cut may fall between two packets of an answer. Of that nobody can have another (docs/failover.md).
     assert outcome.unanswered("GET") == []
-    assert len(outcome.failed("GET")) <= 1
+    assert len(outcome.failed("GET")) <= begun
     assert outcome.failed_later("POST") == []
     assert shortest_gap <= outcome.longest_gap < longest_gap
 
@@ -53,7 +65,7 @@ def test_what_is_announced_costs_nothing(scenario: Scenario, records: Path) -> N
 @pytest.mark.parametrize("fault", [faults.power_cut, faults.frozen])
 def test_what_is_not_costs_only_what_may_not_be_done_twice(scenario: Scenario, records: Path, fault: Fault) -> None:
     outcome = under_load(scenario, records, fault(scenario, VICTIM), seconds=SECONDS, arguments=BUSY)
-    nobody_noticed(outcome)
+    nobody_noticed(outcome, begun=CUT)
     # It was hit, and it is back.
     assert set(outcome.summary.backends) == set(BACKENDS)
 
@@ -71,13 +83,13 @@ def test_stall_of_all_backends_is_not_their_death(scenario: Scenario, records: P
 def test_stall_of_the_others_while_one_is_off(scenario: Scenario, records: Path) -> None:
     made = (faults.power_cut(scenario, VICTIM), faults.stall(scenario, "backend-1", "backend-3", seconds=1, times=2))
     outcome = under_load(scenario, records, *made, seconds=1, arguments=BUSY)
-    nobody_noticed(outcome, shortest_gap=0.7, longest_gap=3)
+    nobody_noticed(outcome, shortest_gap=0.7, longest_gap=2.5, begun=CUT)
 
 
 def test_stall_of_the_balancer_costs_nothing(scenario: Scenario, records: Path) -> None:
     made = faults.stall(scenario, "balancer", seconds=1, times=2)
     outcome = under_load(scenario, records, made, seconds=0, arguments=BUSY)
-    nobody_noticed(outcome, shortest_gap=0.7, longest_gap=3)
+    nobody_noticed(outcome, shortest_gap=0.7, longest_gap=2.5)
 
 
 def test_application_that_is_late_everywhere_is_waited_for(scenario: Scenario, records: Path) -> None:
@@ -112,12 +124,12 @@ def test_lossy_network_costs_next_to_nothing(scenario: Scenario, records: Path) 
     assert outcome.summary.valid
     assert len(outcome.failed("GET")) <= 3
     assert len(outcome.failed("POST")) <= 1
-    assert outcome.longest_gap < 2
+    assert outcome.longest_gap < 1
 
 
 def test_one_of_three_carries_the_load(scenario: Scenario, records: Path) -> None:
     cuts = [faults.power_cut(scenario, name) for name in BACKENDS[1:]]
-    nobody_noticed(under_load(scenario, records, *cuts, seconds=SECONDS, arguments=BUSY))
+    nobody_noticed(under_load(scenario, records, *cuts, seconds=SECONDS, arguments=BUSY), begun=CUT)
 
 
 def test_busy_hosts_are_not_taken_for_dead_ones(scenario: Scenario, records: Path) -> None:
@@ -129,11 +141,11 @@ def test_busy_hosts_are_not_taken_for_dead_ones(scenario: Scenario, records: Pat
 def test_reloads_do_not_revive_a_dead_server(scenario: Scenario, records: Path) -> None:
     made = (faults.stopped(scenario, VICTIM), changes.reloads(scenario, VICTIM, 10))
     outcome = under_load(scenario, records, *made, seconds=0, arguments=BUSY)
-    nobody_noticed(outcome)
+    nobody_noticed(outcome, longest_gap=0.5)
     assert outcome.failed("POST") == []
 
 
-def test_nobody_left_is_said_at_once_and_soon_over(scenario: Scenario) -> None:
+def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> None:
     url = f"http://{scenario.addresses['balancer']}/"
     first, *others = BACKENDS
     with ExitStack() as stack:
@@ -144,13 +156,17 @@ def test_nobody_left_is_said_at_once_and_soon_over(scenario: Scenario) -> None:
             for _ in range(10):
                 answer = requests.get(url, timeout=5)
                 assert answer.status_code == 503
-                # Nothing was tried: that would take 3.2 s.
-                assert answer.elapsed.total_seconds() < 3
+                assert answer.elapsed.total_seconds() < 1
                 assert "try again" in answer.text
                 assert answer.headers["Retry-After"] == "1"
         # The others stay cut off: the first one alone ends it.
         wait_until(lambda: answers(f"http://{scenario.addresses[first]}/readyz"), "the first one serves")
+        served = time.monotonic()
         wait_until(lambda: answers(url), "the site answers again", seconds=10)
+        recovery = time.monotonic() - served
+        print(f"recovery {recovery:.2f} s")
+        # Two seconds, and what it may take to see it.
+        assert recovery < 2 + POLL
     wait_until_all_up(scenario)
 
 
