@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import testinfra
 import yaml
 
@@ -59,11 +60,21 @@ class Scenario:
 
 
 def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait until ``condition`` holds; fails the test with ``what`` where it never does."""
+    """Wait until ``condition`` holds; fails the test with ``what`` where it never does.
+
+    A service that was just started refuses connections for a moment: a request without an answer is "not yet".
+    """
     deadline = time.monotonic() + seconds
-    while not condition():
+    said = ""
+    while True:
+        try:
+            if condition():
+                return
+            said = ""
+        except requests.RequestException as error:
+            said = f" ({error})"
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}")
+            pytest.fail(f"not within {seconds:.0f} s: {what}{said}")
         time.sleep(0.1)
 
 
