@@ -13,6 +13,7 @@ import yaml
 from scenario import PROJECT, Scenario, wait_until
 
 CONVERGE = "molecule/backend_app/converge.yml"
+RELEASES = "/var/lib/evenkeel/backend_app/releases.json"
 AT_ONCE = 100
 
 
@@ -152,8 +153,13 @@ def test_application_that_stopped_since_it_was_compared_is_started(
 
 def test_changed_version_is_another_image(scenario: Scenario, url: str, host: Any) -> None:
     before = container(host)
+    # As a roll-out notes it, which none is here. Where no container runs, one of another version is just started.
+    host.check_output("echo %s >%s", json.dumps({"current": before["Config"]["Image"]}), RELEASES)
     run = scenario.play(CONVERGE, "-e", "backend_app_version=9.9.9")
     assert run.returncode == 0, run.stdout
+    wanted = {"current": container(host)["Config"]["Image"], "previous": before["Config"]["Image"]}
+    assert json.loads(host.file(RELEASES).content_string) == wanted
+    host.check_output("rm %s", RELEASES)
     assert requests.get(f"{url}/", timeout=5).headers["X-App-Version"].startswith("9.9.9-")
     assert container(host)["Id"] != before["Id"]
     run = scenario.play(CONVERGE)
