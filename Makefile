@@ -103,7 +103,9 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: lint unit molecule-default ## All tests (about an hour on two cores)
+test: ## All tests (about an hour on two cores)
+	$(MAKE) --jobs=2 --output-sync=target lint unit
+	$(MAKE) molecule-default
 	$(MAKE) --jobs=$(PARALLEL) --output-sync=target oldest $(ROLE_SCENARIOS)
 
 .PHONY: lint
