@@ -300,7 +300,7 @@ def test_reload_that_did_nothing_fails_the_play(scenario: Scenario, host: Any, u
     write(host, f"{folder}/test.conf", "[Service]\nExecReload=\nExecReload=/bin/true\n")
     host.check_output("systemctl daemon-reload")
     try:
-        run = converge(scenario, prometheus_scrape_timeout="800ms")
+        run = converge(scenario, prometheus_scrape_timeout="800ms", prometheus_start_seconds=10)
         assert run.returncode == 2, run.stdout
         assert "Ask Prometheus whether it runs this version and these files" in words(run)
         assert running_config(url)["global"]["scrape_timeout"] == "900ms"

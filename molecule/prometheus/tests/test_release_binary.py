@@ -80,12 +80,15 @@ def test_check_mode_tells_and_changes_nothing(scenario: Scenario, host: Any) -> 
 
 
 def test_versions_switch_and_the_former_one_stays(scenario: Scenario, host: Any) -> None:
+    # And so does what others put beside them.
+    host.check_output("mkdir -p /opt/tool/data && echo theirs >/opt/tool/data/file")
     for version in ("1.0", "2.0", "3.0"):
         run = install(scenario, host, version)
         assert changed(run) > 0
         assert RESTARTED in run.stdout
         assert host.check_output("tool; tooladm") == f"tool {version}\ntooladm {version}"
-    assert sorted(host.check_output("ls /opt/tool").split()) == ["2.0", "3.0", "current"]
+    assert sorted(host.check_output("ls /opt/tool").split()) == ["2.0", "3.0", "current", "data"]
+    assert host.check_output("cat /opt/tool/data/file") == "theirs"
     assert host.file("/opt/tool/3.0/tool").user == "root"
     # The same again and then back, both with upstream gone.
     host.check_output("systemctl stop releases")
@@ -112,14 +115,6 @@ def test_only_the_tarball_of_this_checksum_is_used(scenario: Scenario, host: Any
     assert changed(run) > 0
     assert RESTARTED in run.stdout
     assert host.check_output("tool") == "rebuilt"
-
-
-def test_what_others_put_beside_the_versions_stays(scenario: Scenario, host: Any) -> None:
-    host.check_output("mkdir -p /opt/tool/data && echo theirs >/opt/tool/data/file")
-    for version in ("1.0", "2.0", "3.0"):
-        changed(install(scenario, host, version))
-    assert sorted(host.check_output("ls /opt/tool").split()) == ["2.0", "3.0", "current", "data"]
-    assert host.check_output("cat /opt/tool/data/file") == "theirs"
 
 
 def test_program_of_somebody_else_is_replaced_only_when_said(scenario: Scenario, host: Any) -> None:
