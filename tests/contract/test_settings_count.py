@@ -194,6 +194,8 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
         name: {"ansible_host": f"192.0.2.{number}"} for number, name in enumerate(HOSTS[:4], 1)
     }
     hosts["two"] |= {"service_address": "198.51.100.3", "backend_app_port": 8080, "pushgateway_address": "203.0.113.3"}
+    # Empty is as good as not set.
+    hosts["one"]["service_address"] = ""
     hosts["two"]["backend_app_threads"] = 64
     hosts["lb"]["haproxy_check_interval"] = "1500ms"
     groups = {group: {"hosts": {host: hosts.get(host) for host in members}} for group, members in GROUPS.items()}
@@ -219,6 +221,7 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     assert used["lb", "haproxy_server_maxconn"] == 64
     assert used["one", "backend_app_drain_seconds"] == 6
     assert used["two", "backend_app_name"] == used["two", "cpu_monitor_instance"] == "two"
+    assert used["one", "backend_app_address"] == "192.0.2.2"
     assert used["two", "backend_app_address"] == "198.51.100.3"
     # Where the Pushgateway listens elsewhere, who pushes and who scrapes it follow.
     assert used["two", "cpu_monitor_pushgateway_url"] == "http://203.0.113.3:9091"
