@@ -12,26 +12,24 @@ import shutil
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import requests
 import yaml
-from pip._internal.models.index import PyPI
 
 from evenkeel.errors import EvenkeelError
 from evenkeel.lab import images
 from evenkeel.lab.engine import docker, succeeds
 from evenkeel.lab.settings import PROJECT, Lab
 from evenkeel.lab.system import run, say
+from evenkeel.web import session
 
 _ROLES = PROJECT / "roles"
 _APP = _ROLES / "backend_app"
 _PROBE_SECONDS = 8
 _START_SECONDS = 30
-# The mirror is this machine's own: no proxy of the operator's leads there.
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,10 @@ class Source:
     codename: str
 
     def read(self, path: str) -> bytes:
-        """Return a file of the mirror; raises OSError where there is none."""
-        with _OPENER.open(f"{self.outside}/{path}", timeout=10) as answer:
-            return bytes(answer.read())
+        """Return a file of the mirror; raises requests.RequestException where there is none."""
+        answer = session().get(f"{self.outside}/{path}", timeout=10)
+        answer.raise_for_status()
+        return answer.content
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ COMPONENTS = (
     ),
     Component(
         "Python wheels",
-        lambda _distribution, _codename: f"{PyPI.simple_url}/flask/",
+        lambda _distribution, _codename: "https://pypi.org/simple/flask/",
         lambda source: {"backend_app_pip_index_url": f"{source.inside}/simple/"},
     ),
     Component(
@@ -290,9 +289,9 @@ def _serve(lab: Lab, image: str) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while True:
         try:
-            with _OPENER.open(f"http://{outside}/v2/", timeout=2):
-                return outside
-        except OSError as error:
+            session().get(f"http://{outside}/v2/", timeout=2).raise_for_status()
+            return outside
+        except requests.RequestException as error:
             if time.monotonic() > deadline:
                 raise EvenkeelError(f"The mirror {name} does not answer ({error}): see docker logs {name}.") from None
             time.sleep(0.2)
