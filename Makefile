@@ -26,7 +26,9 @@ UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-comm
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
 PARALLEL ?= 3
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
-ROLE_SCENARIOS := $(filter-out molecule-default,$(SCENARIOS:%=molecule-%))
+# The longest first, so that none of them is alone at the end.
+LONGEST := molecule-prometheus molecule-grafana
+ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default $(LONGEST),$(SCENARIOS:%=molecule-%))
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -106,7 +108,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 test: ## All tests (about an hour on two cores)
 	$(MAKE) --jobs=2 --output-sync=target lint unit
 	$(MAKE) molecule-default
-	$(MAKE) --jobs=$(PARALLEL) --output-sync=target oldest $(ROLE_SCENARIOS)
+	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS) oldest
 
 .PHONY: lint
 lint: $(VENV)/ready ## Check style and types
