@@ -6,28 +6,22 @@ Exit codes: 0 done (report: the hypothesis held), 1 it deviated, 2 bad input, 3 
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from evenkeel.chaos.record.timeline import NAMES, Mark, add
+from evenkeel.command_line import Parser, run
 from evenkeel.errors import EvenkeelError
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say one sentence; the usage would drown it."""
-        raise EvenkeelError(f"{message[:1].upper()}{message[1:]}.")
-
-
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
-    parser = _Parser(prog="python -m evenkeel.chaos", description=__doc__, allow_abbrev=False)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
+    parser = Parser(prog="python -m evenkeel.chaos", description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     watch = commands.add_parser("watch", help="sample the balancers once a second until SIGTERM", allow_abbrev=False)
     watch.add_argument("folder", type=Path, metavar="FOLDER")
     watch.add_argument("--haproxy", action="append", required=True, metavar="[NAME=]http://host:port")
@@ -122,15 +116,7 @@ def _supervise(arguments: argparse.Namespace) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        # A terminal that can't show a sign must not cost the verdict.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-    try:
-        return _command(sys.argv[1:] if argv is None else argv)
-    except EvenkeelError as error:
-        print(f"chaos: {error}", file=sys.stderr)
-        return 2
+    return run("chaos", _command, argv)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
+from evenkeel.command_line import Parser, run
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.generator import Signals, generate
 from evenkeel.load.progress import Progress
@@ -25,14 +25,8 @@ from evenkeel.load.settings import DEFAULT_MIX, Settings, parse_mix, parse_url
 from evenkeel.load.summary import render, summarise
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say one sentence; the usage would drown it."""
-        raise EvenkeelError(f"{message[:1].upper()}{message[1:]}.")
-
-
 def _parser(command: str) -> argparse.ArgumentParser:
-    parser = _Parser(prog=f"python -m evenkeel.load {command}".strip(), description=__doc__, allow_abbrev=False)
+    parser = Parser(prog=f"python -m evenkeel.load {command}".strip(), description=__doc__, allow_abbrev=False)
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the summary as JSON too")
     parser.add_argument("--fail-on-error", action="store_true", help="exit with 1 where a request failed")
     return parser
@@ -130,11 +124,7 @@ def _command(argv: Sequence[str]) -> int:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code."""
-    try:
-        return _command(sys.argv[1:] if argv is None else argv)
-    except EvenkeelError as error:
-        print(f"load: {error}", file=sys.stderr)
-        return 2
+    return run("load", _command, argv)
 
 
 if __name__ == "__main__":
