@@ -94,7 +94,7 @@ def only_ours(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -
         if not swap:
             images.append(str(ran["running"] if ran else variables.get("backend_app_image") or ""))
             continue
-        result = (variables.get("rolling_swap_outcome") or {}).get("result", "waiting")
+        result = (variables.get("rolling_update_outcome") or {}).get("result", "waiting")
         old = result in {"failed", "put back"} or (result == "waiting" and failed)
         images += [swap["from"]] if old else [swap["to"]] if result == "swapped" else [swap["from"], swap["to"]]
     return all(image.startswith(OWN_IMAGES) for image in images if image)
@@ -168,10 +168,10 @@ def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, 
     for name in names:
         variables = hostvars[name]
         swap = variables.get("backend_app_swap") or {}
-        outcome = variables.get("rolling_swap_outcome") or {"result": "waiting", "text": ""}
+        outcome = variables.get("rolling_update_outcome") or {"result": "waiting", "text": ""}
         images = {"from": swap.get("from", ""), "to": swap.get("to", "")}
-        left_out = list(variables.get("rolling_swap_left_out") or [])
-        answer = variables.get("rolling_swap_runs")
+        left_out = list(variables.get("rolling_update_left_out") or [])
+        answer = variables.get("rolling_update_runs")
         asked = {} if answer is None else {"runs": str(answer.get("stdout", "")).strip()}
         outcomes.append({"host": str(name), **images, "left_out": left_out, **outcome, **asked})
     return outcomes

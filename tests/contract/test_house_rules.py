@@ -193,12 +193,12 @@ def test_site_looks_at_the_hosts_before_it_changes_any() -> None:
 
 def test_roll_out_looks_whether_its_balancers_answered() -> None:
     # Hosts out of reach do not end its plays (playbooks/rolling.yml), so whoever does not look goes on without them.
-    for path in sorted((PROJECT / "roles" / "rolling_swap" / "tasks").glob("*.yml")):
+    for path in sorted((PROJECT / "roles" / "rolling_update" / "tasks").glob("*.yml")):
         tasks = [task for each in yaml.safe_load(path.read_text()) for task in each.get("block", [each])]
         for task, following in zip(tasks, [*tasks[1:], {}], strict=True):
             if "delegate_to" in task and not task.get("ignore_errors"):
-                assert following.get("ansible.builtin.import_tasks") == "answered.yml", task["name"]
-                assert task["register"] == "__rolling_swap_step", task["name"]
+                assert following.get("ansible.builtin.import_tasks") == "assert_reachable.yml", task["name"]
+                assert task["register"] == "__rolling_update_step", task["name"]
 
 
 @pytest.mark.parametrize("template", TEMPLATES)

@@ -226,7 +226,7 @@ def test_sound_inventory_reaches_the_hosts(tmp_path: Path, playbook: str, argume
     assert "failed=1" not in run.stdout
 
 
-@pytest.mark.parametrize("strategy", ["quick", "linear"])
+@pytest.mark.parametrize("strategy", ["mitogen_or_linear", "linear"])
 def test_hosts_that_do_not_answer_are_named_before_a_roll_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strategy: str
 ) -> None:

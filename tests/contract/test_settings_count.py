@@ -136,7 +136,7 @@ def walker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "playbooks" / "walk.yml").write_text(yaml.safe_dump(list(seen.values()), width=10_000))
     (root / "ansible.cfg").write_text(
         "[defaults]\nroles_path = roles\nfilter_plugins = plugins/filter\nlibrary = plugins/modules\n"
-        "strategy_plugins = plugins/strategy\nstrategy = quick\n"
+        "strategy_plugins = plugins/strategy\nstrategy = mitogen_or_linear\n"
         "inject_facts_as_vars = false\n"
     )
     return root
@@ -232,8 +232,8 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     assert jobs["haproxy"] == ["192.0.2.1:8404"]
     assert used["eye", "grafana_prometheus_url"] == "http://192.0.2.4:9090"
     assert used["eye", "grafana_dashboards_dir"].endswith("/files/dashboards")
-    assert used["one", "rolling_swap_balancers"] == ["lb"]
-    assert used["one", "rolling_swap_keep_up"] == 0
+    assert used["one", "rolling_update_balancers"] == ["lb"]
+    assert used["one", "rolling_update_keep_up"] == 0
     assert used["localhost", "chaos_statistics"] == {"lb": "http://192.0.2.1:8404"}
     assert used["localhost", "chaos_prometheus_url"] == "http://192.0.2.4:9090"
     assert used["localhost", "chaos_ready_path"] == "/readyz"

@@ -91,10 +91,10 @@ def test_outcomes_of_hosts_that_never_had_their_turn_are_waiting() -> None:
     hostvars: dict[str, dict[str, Any]] = {
         "one": {
             "backend_app_swap": {"from": "a", "to": "b"},
-            "rolling_swap_outcome": {"result": "failed", "text": "why"},
-            "rolling_swap_left_out": ["lb"],
+            "rolling_update_outcome": {"result": "failed", "text": "why"},
+            "rolling_update_left_out": ["lb"],
         },
-        "two": {"backend_app_swap": {"from": "a", "to": "b"}, "rolling_swap_runs": {"stdout": "a\n"}},
+        "two": {"backend_app_swap": {"from": "a", "to": "b"}, "rolling_update_runs": {"stdout": "a\n"}},
     }
     outcomes = roll_out_outcomes(hostvars, hostvars)
     assert outcomes == [
@@ -283,7 +283,7 @@ def test_limits_follow_what_runs(hosts: list[dict[str, Any]], wanted: bool) -> N
         if "swap" in held:
             held["backend_app_swap"] = dict(zip(("from", "to"), map(image, held["swap"]), strict=True))
         if "result" in held:
-            held["rolling_swap_outcome"] = {"result": held["result"], "text": ""}
+            held["rolling_update_outcome"] = {"result": held["result"], "text": ""}
     assert only_ours(map(str, range(len(hosts))), {str(at): held for at, held in enumerate(hosts)}) is wanted
 
 

@@ -13,7 +13,8 @@ from settings import PROJECT, image_tag, inventory_problems, options, run_proble
 
 PLACES = {
     **{
-        key: ["one", "two"] for key in ["docker", "backend_app", "pushgateway", "cpu_monitor", "rolling_swap", "deploy"]
+        key: ["one", "two"]
+        for key in ["docker", "backend_app", "pushgateway", "cpu_monitor", "rolling_update", "deploy"]
     },
     **{key: ["lb"] for key in ["haproxy", "prometheus", "grafana", "drain", "ready"]},
     "chaos": ["localhost"],
@@ -137,7 +138,7 @@ def test_wrong_setting_gets_one_sentence_with_host_and_mend(name: str, value: An
         ("dockerish", 1),
         # Left by a playbook that ran before in the same run.
         ("backend_app_swap", {}),
-        ("rolling_swap_outcome", {}),
+        ("rolling_update_outcome", {}),
     ],
 )
 def test_right_setting_is_not_refused(name: str, value: Any) -> None:

@@ -11,7 +11,7 @@ import mitogen.parent
 import mitogen.ssh
 import pytest
 
-import quick
+import mitogen_or_linear
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -27,13 +27,13 @@ PROJECT = Path(__file__).resolve().parents[2]
     ],
 )
 def test_mitogen_is_used_where_it_is_known_to_work(core: str, mitogen_version: str | None, reason: str) -> None:
-    assert quick.reason_against_mitogen(core, mitogen_version) == reason
+    assert mitogen_or_linear.reason_against_mitogen(core, mitogen_version) == reason
 
 
 def test_the_known_core_is_that_of_the_locked_mitogen() -> None:
     # Whoever renews the lock looks up what the new one is tested with.
     locked = re.findall(r"^mitogen==(\S+)", (PROJECT / "requirements.txt").read_text(), re.MULTILINE)
-    assert re.findall(r"Mitogen (0\.\S+) is tested with", Path(quick.__file__).read_text()) == locked
+    assert re.findall(r"Mitogen (0\.\S+) is tested with", Path(mitogen_or_linear.__file__).read_text()) == locked
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_user_port_and_key_stay_before_the_options() -> None:
 def test_only_its_own_deprecation_is_hidden() -> None:
     shown: list[str] = []
     display = SimpleNamespace(deprecated=lambda msg, **_: shown.append(msg))
-    quick.hide_own_deprecation(display)
+    mitogen_or_linear.hide_own_deprecation(display)
     display.deprecated(msg="Use of strategy plugins not included in ansible.builtin are deprecated and do not carry …")
     display.deprecated("Another thing is deprecated.", version="2.23")
     assert shown == ["Another thing is deprecated."]
