@@ -54,26 +54,32 @@ def servers(host: Any, address: str) -> Iterator[None]:
     for name in SERVERS:
         host.check_output("mkdir -p /srv/%s && touch /srv/%s/readyz && echo %s >/srv/%s/name", name, name, name, name)
         start(host, name)
-    wait_until(lambda: set(states(address).values()) == {"UP"}, "both servers are UP")
+    # The test before has stopped them: not on the way to DOWN either, from which a 404 would not lead to NOLB.
+    wait_until(lambda: set(statuses(address).values()) == {"UP"}, "both servers are UP")
     yield
     for name in SERVERS:
         host.run("systemctl stop server-%s", name)
 
 
 def start(host: Any, name: str) -> None:
-    """Start one server, unless it runs."""
+    """Start one server, unless it runs, and wait until it answers."""
     command = "systemctl is-active --quiet server-%s || systemd-run --unit=server-%s --working-directory=/srv/%s "
     host.check_output(command + "python3 -m http.server %s", name, name, name, str(SERVERS[name]))
+    asked = f"curl --silent --fail http://127.0.0.1:{SERVERS[name]}/name"
+    wait_until(lambda: host.run(asked).rc == 0, "the server answers")
 
 
 def states(address: str) -> dict[str, str]:
     """Return each server's state as HAProxy sees it, without how far it is on the way to another (`DOWN 1/5`)."""
+    return {name: status.split()[0] for name, status in statuses(address).items()}
+
+
+def statuses(address: str) -> dict[str, str]:
+    """Return each server's state as HAProxy tells it."""
     rows = csv.DictReader(
         requests.get(f"http://{address}:8404/stats;csv", timeout=5).text.removeprefix("# ").splitlines()
     )
-    return {
-        row["svname"]: row["status"].split()[0] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"
-    }
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
 
 
 def who(address: str, count: int) -> Counter[str]:
