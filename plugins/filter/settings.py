@@ -64,6 +64,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 _MOVING = {"", "current", "dev", "develop", "edge", "head", "latest", "lts", "main", "master", "nightly", "rolling"}
 _MOVING |= {"snapshot", "stable", "testing", "unstable"}
 _GROUPS = ("backends", "balancers", "monitoring")
+# What settings of former releases began with, and begin with now.
+_FORMER = {"rolling_swap_": "rolling_update_"}
 _EXTENSIONS = ("", ".yml", ".yaml", ".json")
 
 
@@ -290,8 +292,9 @@ class _Settings:
         for name in self.raw[host]:
             if name in self.known:
                 continue
-            near = difflib.get_close_matches(name, self.known, 1, 0.8)
-            role = next((role for role in roles if name.startswith(f"{role}_")), None)
+            renamed = next((new + name.removeprefix(old) for old, new in _FORMER.items() if name.startswith(old)), name)
+            near = difflib.get_close_matches(renamed, self.known, 1, 0.8)
+            role = next((role for role in roles if renamed.startswith(f"{role}_")), None)
             playbooks = ("deploy_", "drain_", "front_", "ready_", "service_", "site_")
             if not role and not (near and name.startswith(playbooks)):
                 continue

@@ -50,7 +50,6 @@ EXAMPLES = """
 """
 RETURN = """
 installed: {description: "The installed version of docker-ce; empty where there is none.", type: str, returned: found}
-complete: {description: "Whether all packages are installed, in the wanted versions.", type: bool, returned: found}
 conflicting: {description: "The conflicting packages that are installed.", type: list, returned: found}
 configure: {description: "Whether daemon.json would change.", type: bool, returned: found}
 guard: {description: "Whether containers would not outlive a restart yet.", type: bool, returned: found}
@@ -259,7 +258,6 @@ class Plan:
     merged: Merge
     current: dict[str, Any]
     former: bool
-    complete: bool
     conflicting: list[str]
     restarts: list[str]
     problems: list[str]
@@ -330,9 +328,9 @@ def plan(parameters: Mapping[str, Any], found: Found, newer: bool) -> Plan:
             f"{', '.join(wanted[name] for name in held)} is to be installed: apt-mark unhold {' '.join(held)}, or set "
             "docker_version and its like to what is there."
         )
-    complete = not changes and found.packages.keys() >= wanted.keys()
-    restarts = restarts if found.unit and found.version else []
-    return Plan(merged, current, former, complete, conflicting, restarts, problems, broken)
+    return Plan(
+        merged, current, former, conflicting, restarts if found.unit and found.version else [], problems, broken
+    )
 
 
 def _changes(found: Found, wanted: Mapping[str, str]) -> dict[str, str]:
@@ -705,7 +703,6 @@ def run(parameters: dict[str, Any], check_mode: bool, host: Host) -> dict[str, A
         return {
             "changed": False,
             "installed": found.version,
-            "complete": planned.complete,
             "conflicting": planned.conflicting,
             "configure": planned.configure or found.record is None,
             "guard": found.unguarded and bool(planned.merged.result.get("live-restore")),

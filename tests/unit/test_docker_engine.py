@@ -156,14 +156,6 @@ def test_engine_with_containers_is_replaced_only_when_said() -> None:
     assert planned(Found(packages=DISTRIBUTION, engine=True)).conflicting == ["docker.io", "containerd"]
 
 
-def test_packages_are_complete_in_the_wanted_versions_only() -> None:
-    packages = ["docker-ce=5:29.0.0*", "docker-buildx-plugin"]
-    installed = {"docker-ce": ("5:29.0.0-1", False), "docker-buildx-plugin": ("0.1", False)}
-    assert planned(Found(packages=installed), packages=packages).complete
-    assert not planned(Found(packages={"docker-ce": ("5:29.0.0-1", False)}), packages=packages).complete
-    assert not planned(Found(packages=installed | {"docker-ce": ("5:28.0.0-1", False)}), packages=packages).complete
-
-
 def test_containers_of_others_count_too() -> None:
     assert "3 containers of containerd's" in planned(Found(packages=DISTRIBUTION, shims=3)).problems[0]
     podman = Found(packages={"podman-docker": ("5", False)}, pods=["web (nginx:1)"])
