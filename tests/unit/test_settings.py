@@ -107,6 +107,9 @@ def test_nothing_set_is_nothing_wrong() -> None:
         ("deploy_forse", True, "there is no such setting (deploy_force is meant?)"),
         ("backend_app_leave_running", False, "there is no such setting"),
         ("service_adress", "192.0.2.1", "(service_address is meant?)"),
+        # Of a former release.
+        ("rolling_swap_keep_up", 2, "there is no such setting (rolling_update_keep_up is meant?)"),
+        ("rolling_swap_nothing_like_it", 2, "there is no such setting: roles/rolling_update/defaults/main.yml"),
     ],
 )
 def test_wrong_setting_gets_one_sentence_with_host_and_mend(name: str, value: Any, wanted: str) -> None:
