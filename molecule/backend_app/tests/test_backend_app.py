@@ -153,15 +153,16 @@ def test_application_that_stopped_since_it_was_compared_is_started(
 
 def test_changed_version_is_another_image(scenario: Scenario, url: str, host: Any) -> None:
     before = container(host)
-    # As a roll-out notes it, which none is here. Where no container runs, one of another version is just started.
-    host.check_output("echo %s >%s", json.dumps({"current": before["Config"]["Image"]}), RELEASES)
-    run = scenario.play(CONVERGE, "-e", "backend_app_version=9.9.9")
+    # As a run leaves it that was killed while it stopped the container: there is none to drain and replace.
+    host.check_output("rm -f %s && docker stop backend_app", RELEASES)
+    left = {"backend_app_version": "9.9.9", "backend_app_leave_running": True}
+    run = scenario.play(CONVERGE, "-e", json.dumps(left))
     assert run.returncode == 0, run.stdout
     wanted = {"current": container(host)["Config"]["Image"], "previous": before["Config"]["Image"]}
     assert json.loads(host.file(RELEASES).content_string) == wanted
-    host.check_output("rm %s", RELEASES)
     assert requests.get(f"{url}/", timeout=5).headers["X-App-Version"].startswith("9.9.9-")
     assert container(host)["Id"] != before["Id"]
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout
     assert container(host)["Config"]["Image"] == before["Config"]["Image"]
+    assert json.loads(host.file(RELEASES).content_string)["current"] == before["Config"]["Image"]
