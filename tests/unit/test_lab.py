@@ -110,6 +110,12 @@ def test_mirror_is_asked_through_no_proxy(monkeypatch: pytest.MonkeyPatch, tmp_p
         server.shutdown()
 
 
+def test_package_index_is_upstream_whatever_this_machine_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/of/this/machine")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert re.fullmatch(r"https://[a-z.]+/simple", mirror.package_index())
+
+
 def test_folder_with_spaces_reaches_ssh_in_quotes() -> None:
     lab = Lab("a lab", SUBNET, host_list(site_names(1), SUBNET, 2200, {}))
     arguments = yaml.safe_load(inventory.render(lab, {}, "docker"))["all"]["vars"]["ansible_ssh_common_args"]

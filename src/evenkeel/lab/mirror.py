@@ -146,7 +146,7 @@ COMPONENTS = (
     ),
     Component(
         "Python wheels",
-        lambda _distribution, _codename: "https://pypi.org/simple/flask/",
+        lambda _distribution, _codename: f"{package_index()}/flask/",
         lambda source: {"backend_app_pip_index_url": f"{source.inside}/simple/"},
     ),
     Component(
@@ -161,6 +161,17 @@ COMPONENTS = (
         remark="Grafana is a stand-in here: it tests the installation and draws nothing",
     ),
 )
+
+
+def package_index() -> str:
+    """Return the package index that pip asks unless it is told of another, as its help says; raises EvenkeelError."""
+    # In lines that cut no address.
+    wide = ["env", "COLUMNS=200"]
+    said = " ".join(run([*wide, sys.executable, "-m", "pip", "--isolated", "download", "--help"]).split())
+    found = re.search(r"--index-url <url> .*?\(default (https://\S+?)\)", said)
+    if not found:
+        raise EvenkeelError("pip does not say which package index it asks: its help has changed.")
+    return found[1]
 
 
 def package_version(packages: str, name: str) -> str:
