@@ -154,6 +154,7 @@ def worker_killed(scenario: Scenario) -> Iterator[None]:
     host = scenario.host("balancer")
     host.check_output("kill -KILL $(pgrep --parent $(systemctl show haproxy --property=MainPID --value))")
     yield
+    wait_until(lambda: states(scenario) != {}, "HAProxy tells its servers' states again", starting=True)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,22 +60,23 @@ class Scenario:
         )
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60, *, starting: bool = False) -> None:
     """Wait until ``condition`` holds; fails the test with ``what`` where it never does.
 
-    A service that was just started refuses connections for a moment: a request without an answer is "not yet".
+    Args:
+        condition: is asked ten times a second.
+        what: it is, in words.
+        seconds: how long to wait.
+        starting: what is asked has just been started. It refuses connections for a moment, and that is "not yet".
     """
+    refused = (requests.ConnectionError,) if starting else ()
     deadline = time.monotonic() + seconds
-    said = ""
     while True:
-        try:
+        with suppress(*refused):
             if condition():
                 return
-            said = ""
-        except requests.RequestException as error:
-            said = f" ({error})"
         if time.monotonic() > deadline:
-            pytest.fail(f"not within {seconds:.0f} s: {what}{said}")
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
         time.sleep(0.1)
 
 
