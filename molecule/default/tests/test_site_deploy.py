@@ -135,17 +135,30 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
 
 
 # `make bench-kills` does it at many more moments.
-def test_run_that_was_killed_is_mended_by_the_next(scenario: Scenario) -> None:
-    # The next run finds nothing to replace: what is there is as wanted, and drained.
-    changed = ["site.yml", "-e", "backend_app_threads=120"]
-    assert kills.killed(scenario, changed, kills.after("drain | Take the host out at every balancer"))
-    assert kills.mended(scenario, "site.yml") == []
-    # Between two containers: nothing runs, and the host is drained.
-    between = "replace | Put the former container aside"
-    for run, version in ((["deploy.yml", "-e", f"backend_app_version={NEW}"], NEW), (["rollback.yml"], OLD)):
-        assert kills.killed(scenario, run, kills.after(between))
-        assert kills.mended(scenario, *run) == []
-        assert versions(scenario) == {version}
+@pytest.mark.parametrize(
+    ("killed", "done", "plain"),
+    [
+        # Between two containers: nothing runs, and the host is drained.
+        (
+            ["deploy.yml", "-e", f"backend_app_version={NEW}"],
+            "replace | Put the former container aside",
+            ["deploy.yml"],
+        ),
+        # The plain run finds nothing to replace: what is there is as wanted, and drained.
+        (["site.yml", "-e", "backend_app_threads=120"], "drain | Take the host out at every balancer", ["site.yml"]),
+    ],
+)
+def test_killed_run_is_mended_by_the_next(scenario: Scenario, killed: list[str], done: str, plain: list[str]) -> None:
+    assert kills.killed(scenario, killed, kills.after(done))
+    assert kills.mended(scenario, *plain) == []
+    assert versions(scenario) == {OLD}
+
+
+def test_rollback_that_was_killed_is_finished(scenario: Scenario) -> None:
+    played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}")
+    assert kills.killed(scenario, ["rollback.yml"], kills.after("replace | Put the former container aside"))
+    assert kills.mended(scenario, "rollback.yml") == []
+    assert versions(scenario) == {OLD}
 
 
 def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
