@@ -15,7 +15,6 @@ from pathlib import Path
 
 import changes
 import faults
-import yaml
 from failover import Outcome, under_load
 from scenario import Scenario
 
@@ -112,17 +111,9 @@ EVENTS = (
 )
 
 
-def site(inventory: Path) -> Scenario:
-    """Return the hosts of an inventory."""
-    groups = yaml.safe_load(inventory.read_text())["all"]["children"].values()
-    return Scenario(
-        inventory, {name: host["service_address"] for group in groups for name, host in group["hosts"].items()}
-    )
-
-
-def posts(event: Event, outcome: Outcome) -> str:
-    """Return how many POST failed, and whether all of them were in flight when the fault took hold."""
-    failed, later = len(outcome.failed("POST")), len(outcome.failed_later("POST"))
+def lost(event: Event, outcome: Outcome, method: str) -> str:
+    """Return how many requests of a method failed, and whether all were in flight when the fault took hold."""
+    failed, later = len(outcome.failed(method)), len(outcome.failed_later(method))
     if not failed or not event.seconds:
         return str(failed)
     return f"{failed}, {later} NOT in flight" if later else f"{failed} in flight"
@@ -134,10 +125,13 @@ def row(event: Event, outcomes: Sequence[Outcome]) -> str:
     if not counted:
         return f"| {event.what} | no run counts | | | | | 0 |"
     sent = sum(record.method == "GET" for record in counted[0].run.records)
-    worst = max(counted, key=lambda outcome: (len(outcome.failed_later("POST")), len(outcome.failed("POST"))))
+
+    def worst(method: str) -> str:
+        chosen = max(counted, key=lambda outcome: (len(outcome.failed_later(method)), len(outcome.failed(method))))
+        return lost(event, chosen, method)
+
     return (
-        f"| {event.what} | {max(len(outcome.failed('GET')) for outcome in counted)} of {sent} "
-        f"| {posts(event, worst)} "
+        f"| {event.what} | {worst('GET')} of {sent} | {worst('POST')} "
         f"| {max(outcome.longest_gap for outcome in counted):.2f} s "
         f"| {max(outcome.slowest_get for outcome in counted):.2f} s "
         f"| {min(outcome.summary.rps_floor or 0 for outcome in counted)} | {len(counted)} |"
@@ -153,7 +147,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.inventory.exists():
         parser.error(f"there is no {arguments.inventory}: bring the lab up first (make lab)")
-    scenario = site(arguments.inventory)
+    scenario = Scenario.of(arguments.inventory.resolve())
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for event in [each for each in EVENTS if not arguments.only or each.name in arguments.only]:
@@ -164,7 +158,11 @@ def main() -> None:
                     outcome = under_load(
                         scenario, records, *event.faults(scenario), seconds=event.seconds, arguments=event.arguments
                     )
-                print(f"{event.what}: {outcome}, POST failed: {posts(event, outcome)}", flush=True)
+                failed = ", ".join(f"{method} failed: {lost(event, outcome, method)}" for method in ("GET", "POST"))
+                print(
+                    f"{event.what}: {outcome}, {failed}",
+                    flush=True,
+                )
                 outcomes.append(outcome)
             rows.append(row(event, outcomes))
     print(
