@@ -112,11 +112,12 @@ EVENTS = (
 
 
 def lost(event: Event, outcome: Outcome, method: str) -> str:
-    """Return how many requests of a method failed, and whether all were in flight when the fault took hold."""
+    """Return how many requests of a method failed, of how many, and whether those were in flight at the fault."""
     failed, later = len(outcome.failed(method)), len(outcome.failed_later(method))
+    count = f"{failed} of {sum(record.method == method for record in outcome.run.records)}"
     if not failed or not event.seconds:
-        return str(failed)
-    return f"{failed}, {later} NOT in flight" if later else f"{failed} in flight"
+        return count
+    return f"{count}, {later} NOT in flight" if later else f"{count}, in flight"
 
 
 def row(event: Event, outcomes: Sequence[Outcome]) -> str:
@@ -124,14 +125,13 @@ def row(event: Event, outcomes: Sequence[Outcome]) -> str:
     counted = [outcome for outcome in outcomes if outcome.summary.valid]
     if not counted:
         return f"| {event.what} | no run counts | | | | | 0 |"
-    sent = sum(record.method == "GET" for record in counted[0].run.records)
 
     def worst(method: str) -> str:
         chosen = max(counted, key=lambda outcome: (len(outcome.failed_later(method)), len(outcome.failed(method))))
         return lost(event, chosen, method)
 
     return (
-        f"| {event.what} | {worst('GET')} of {sent} | {worst('POST')} "
+        f"| {event.what} | {worst('GET')} | {worst('POST')} "
         f"| {max(outcome.longest_gap for outcome in counted):.2f} s "
         f"| {max(outcome.slowest_get for outcome in counted):.2f} s "
         f"| {min(outcome.summary.rps_floor or 0 for outcome in counted)} | {len(counted)} |"
