@@ -151,8 +151,11 @@ def late(scenario: Scenario, *names: str, seconds: float) -> Iterator[None]:
 @contextmanager
 def worker_killed(scenario: Scenario) -> Iterator[None]:
     """HAProxy's worker gets SIGKILL, which ends its master too; systemd starts it again."""
-    host = scenario.host("balancer")
-    host.check_output("kill -KILL $(pgrep --parent $(systemctl show haproxy --property=MainPID --value))")
+    # A killed process dies when it is given a core, and only then are its connections closed.
+    scenario.host("balancer").check_output(
+        "worker=$(pgrep --parent $(systemctl show haproxy --property=MainPID --value)) && kill -KILL $worker && "
+        "for try in $(seq 500); do kill -0 $worker 2>&- || exit 0; sleep 0.02; done; exit 1"
+    )
     yield
     wait_until(lambda: states(scenario) != {}, "HAProxy tells its servers' states again", starting=True)
 
