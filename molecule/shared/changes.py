@@ -58,6 +58,17 @@ def versions(scenario: Scenario) -> set[str]:
     return {requests.get(url, timeout=5).headers["X-App-Version"].partition("-")[0] for _ in range(9)}
 
 
+def containers(scenario: Scenario) -> dict[str, tuple[str, str]]:
+    """Return each backend's container and when it was started."""
+    look = "docker inspect backend_app --format '{{.Id}} {{.State.StartedAt}}'"
+    return {name: tuple(scenario.host(name).check_output(look).split()) for name in scenario.backends}
+
+
+def deploys_log(scenario: Scenario) -> list[str]:
+    """Return the lines of the balancer's log of deploys."""
+    return str(scenario.host("balancer").run("cat /var/log/evenkeel/deploys.log").stdout).splitlines()
+
+
 def expect(found: object, wanted: object) -> None:
     """Fail unless what was found is what was wanted."""
     assert found == wanted, f"{found!r} instead of {wanted!r}"
@@ -90,7 +101,7 @@ def deploy_and_rollback(scenario: Scenario, meanwhile: AbstractContextManager[No
 def foreign_image(scenario: Scenario) -> Iterator[str]:
     """The application's own image under a name that says nothing of it; it is on every backend, and pulled nowhere."""
     name = "site.example/app:1"
-    hosts = [scenario.host(host) for host in scenario.addresses if host.startswith("backend-")]
+    hosts = [scenario.host(host) for host in scenario.backends]
     for host in hosts:
         host.check_output(f"docker tag $(docker inspect --format '{{{{.Image}}}}' backend_app) {name}")
     yield name

@@ -101,16 +101,11 @@ def on_host(scenario: Scenario, name: str, command: str) -> str:
     return subprocess.run(whole, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
-def backends(scenario: Scenario) -> list[str]:
-    """Return the names of the backends."""
-    return [name for name in scenario.addresses if name.startswith("backend-")]
-
-
 def blemishes(scenario: Scenario) -> list[str]:
     """Return what a roll-out has left that should not be there, a few words each."""
     found = []
     versions = set()
-    for name in backends(scenario):
+    for name in scenario.backends:
         listed = on_host(scenario, name, "docker ps --all --format '{{.Names}} {{.State}}'").splitlines()
         ours = sorted(line for line in listed if line.startswith("backend_app"))
         if ours != ["backend_app running"]:

@@ -38,6 +38,11 @@ class Scenario:
         addresses = {name: host["service_address"] for group in groups for name, host in group["hosts"].items()}
         return cls(inventory, addresses)
 
+    @property
+    def backends(self) -> list[str]:
+        """Return the names of the backends of a site."""
+        return [name for name in self.addresses if name.startswith("backend-")]
+
     def container(self, name: str) -> str:
         """Return the name of a host's container; to cut its power: `docker kill`, `docker start`."""
         return f"evenkeel-{self.inventory.parent.name}-{name}"

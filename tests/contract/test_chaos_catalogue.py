@@ -129,7 +129,7 @@ def test_example_of_the_documentation_is_whole() -> None:
 def test_nobody_else_keeps_a_list_of_faults() -> None:
     # Names that mean nothing else.
     telling = ("blackhole", "restart_engine", "pause_app", "kill_balancer")
-    folders = ("src", "plugins", "playbooks", "group_vars", "roles", "molecule/default")
+    folders = ("src", "plugins", "playbooks", "group_vars", "roles", "molecule/default", "molecule/chaos")
     paths = [path for folder in folders for path in (PROJECT / folder).rglob("*.*") if path.suffix in {".py", ".yml"}]
     paths = [path for path in paths if path.parent != ROLE / "faults" and "tests" not in path.parts]
     for path in [*paths, PROJECT / "Makefile"]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 import yaml
-from changes import BALANCER, without
+from changes import BALANCER, played, without
 from failover import states
 from scenario import Scenario, recap, wait_until
 
@@ -139,3 +139,14 @@ def test_unreachable_backend_does_not_stop_the_others(scenario: Scenario, tmp_pa
         counters[name]["failed"] == counters[name]["unreachable"] == 0 for name in counters if name != "backend-1"
     )
     assert counters["balancer"]["changed"] == 0, "the balancer lost the unreachable backend"
+
+
+def test_front_that_does_not_serve_ends_the_run(scenario: Scenario) -> None:
+    nothing_ready = ("haproxy_check_path=/nowhere", "503")
+    too_late = ("haproxy_timeout_server=30ms backend_app_sleep_max_seconds=0", "504")
+    try:
+        for setting, answer in (nothing_ready, too_late):
+            said = played(scenario, "site.yml", *BALANCER, "-e", setting, wanted=2)
+            assert f"did not answer as wanted within 10 s: last it said {answer}" in said
+    finally:
+        played(scenario, "site.yml", *BALANCER)
