@@ -14,6 +14,9 @@ from failover import wait_until_all_up
 from kills import LOCK
 from scenario import Scenario
 
+# Nothing is watched here.
+SITE = ["site.yml", "--skip-tags", "cpu_monitor,prometheus,grafana"]
+
 
 def test_backend_lost_during_its_swap_is_named_and_the_rest_undone(scenario: Scenario) -> None:
     before = containers(scenario)
@@ -78,7 +81,7 @@ def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> Non
             ["deploy.yml"],
         ),
         # The plain run finds nothing to replace: what is there is as wanted, and drained.
-        (["site.yml", "-e", "backend_app_threads=120"], "drain | Take the host out at every balancer", ["site.yml"]),
+        ([*SITE, "-e", "backend_app_threads=120"], "drain | Take the host out at every balancer", SITE),
     ],
 )
 def test_killed_run_is_mended_by_the_next(scenario: Scenario, killed: list[str], done: str, plain: list[str]) -> None:
