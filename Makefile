@@ -105,18 +105,10 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests (40 minutes on two cores)
-	$(MAKE) --jobs=2 test-site test-files
-	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS)
-
-.PHONY: test-site
-test-site: $(VENV)/ready
-	$(MAKE) --output-sync=none molecule-default
-
-# With what the site leaves of the cores, which is a third: faults and load want the machine first.
-.PHONY: test-files
-test-files: $(VENV)/ready
-	nice -n 19 $(MAKE) --output-sync=target lint unit oldest
+test: ## All tests (45 minutes on two cores)
+	$(MAKE) --jobs=2 --output-sync=target lint unit
+	$(MAKE) molecule-default
+	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS) oldest
 
 .PHONY: lint
 lint: $(VENV)/ready ## Check style and types
