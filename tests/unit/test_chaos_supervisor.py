@@ -15,7 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from evenkeel.chaos.record import timeline
+from chaos_runs import Made
+from evenkeel.chaos.record import run_folder, timeline
+from evenkeel.chaos.run.supervisor import not_at_work
 from evenkeel.load.records import read
 
 SRC = Path(__file__).resolve().parents[2] / "src"
@@ -180,6 +182,15 @@ def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subproc
         again.kill()
         _, said = again.communicate()
     assert "chaos: The load did not start: load: --rate must be a number above 0, not -1." in said
+
+
+def test_what_does_not_work_is_said(tmp_path: Path) -> None:
+    Made().write(tmp_path)
+    assert not_at_work(tmp_path) == ""
+    (tmp_path / run_folder.HAPROXY).unlink()
+    assert not_at_work(tmp_path) == "Under this load HAProxy's statistics could not be read"
+    (tmp_path / run_folder.LOAD).unlink()
+    assert not_at_work(tmp_path) == "The load did not start"
 
 
 def test_nobody_else_may_start_one(folder: Path) -> None:

@@ -58,13 +58,6 @@ def test_second_run_is_refused(scenario: Scenario) -> None:
         balancer.check_output("rm %s", LOCK)
 
 
-def test_load_that_can_not_be_sent_is_refused(scenario: Scenario, tmp_path: Path) -> None:
-    sentence = "This machine can't send 30000 requests per second"
-    settings = {"chaos_rate": 30000, "chaos_before": 3, "chaos_mix": "GET /=1", "chaos_reports": str(tmp_path)}
-    refused(scenario, sentence, "-e", json.dumps(settings | {"chaos_settle": 120, "chaos_prometheus_url": ""}))
-    wait_until_all_up(scenario)
-
-
 def test_check_mode_says_what_it_would_do_and_does_nothing(scenario: Scenario, tmp_path: Path) -> None:
     settings = json.dumps({"chaos_fault": "poweroff", "chaos_reports": str(tmp_path / "none"), "chaos_settle": 120})
     run = scenario.play("chaos.yml", "--check", "-e", settings)

@@ -1,4 +1,4 @@
-"""Chaos: what the two runs before these tests have left, and a host whose reboot comes while it is overloaded."""
+"""Chaos: what the two runs before these tests have left, and what only a machine of its own can show."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from changes import played
 from failover import states, wait_until_all_up
 from scenario import Scenario, wait_until
 
@@ -64,3 +65,12 @@ def test_overloaded_host_announces_its_reboot_before_anything_fails(scenario: Sc
     wait_until(lambda: not states(scenario)[VICTIM].startswith("NOLB"), "it is down", seconds=120)
     wait_until_all_up(scenario)
     assert host.check_output("ls /run/backend_app") == ""
+
+
+def test_load_that_can_not_be_sent_is_refused(scenario: Scenario, tmp_path: Path) -> None:
+    settings = {"chaos_rate": 30000, "chaos_before": 3, "chaos_mix": "GET /=1", "chaos_reports": str(tmp_path)}
+    settings |= {"chaos_settle": 120, "chaos_prometheus_url": ""}
+    said = played(scenario, "chaos.yml", "-e", json.dumps(settings), wanted=2)
+    assert "This machine can't send 30000 requests per second" in said
+    assert "No fault was injected." in said
+    wait_until_all_up(scenario)

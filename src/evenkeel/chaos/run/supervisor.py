@@ -181,10 +181,10 @@ def start(folder: Path) -> None:
         )
     run_folder.write_text(folder / PID, f"{process.pid}\n")
     deadline = time.monotonic() + _START_SECONDS
-    while not _at_work(folder):
+    while missing := not_at_work(folder):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
-            raise EvenkeelError(f"The load did not start: {_last_line(folder / LOG) or 'it says nothing'}")
+            raise EvenkeelError(f"{missing}: {_last_line(folder / LOG) or 'it says nothing'}")
         time.sleep(_TICK)
 
 
@@ -196,11 +196,19 @@ def is_supervised(folder: Path) -> bool:
         return False
 
 
-def _at_work(folder: Path) -> bool:
+def not_at_work(folder: Path) -> str:
+    """Return what does not work yet, load or sampler, as the beginning of a sentence; nothing where both do."""
     try:
-        return bool(read(folder / run_folder.LOAD).records) and (folder / run_folder.HAPROXY).stat().st_size > 0
-    except (EvenkeelError, OSError):
-        return False
+        sent = bool(read(folder / run_folder.LOAD).records)
+    except EvenkeelError:
+        sent = False
+    if not sent:
+        return "The load did not start"
+    try:
+        seen = (folder / run_folder.HAPROXY).stat().st_size > 0
+    except OSError:
+        seen = False
+    return "" if seen else "Under this load HAProxy's statistics could not be read"
 
 
 def stop(folder: Path) -> None:
