@@ -105,7 +105,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests (45 minutes on two cores)
+test: ## All tests (50 minutes on two cores)
 	$(MAKE) --jobs=2 --output-sync=target lint unit
 	$(MAKE) molecule-default
 	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS) oldest
