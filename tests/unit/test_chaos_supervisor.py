@@ -18,7 +18,8 @@ import pytest
 from chaos_runs import Made
 from evenkeel.chaos.record import run_folder, timeline
 from evenkeel.chaos.run.supervisor import not_at_work
-from evenkeel.load.records import read
+from evenkeel.load.records import Writer, read
+from evenkeel.load.settings import Settings, parse_mix
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 CSV = "# pxname,svname,status\napp,one,UP\napp,BACKEND,UP\n"
@@ -184,13 +185,16 @@ def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subproc
     assert "chaos: The load did not start: load: --rate must be a number above 0, not -1." in said
 
 
-def test_what_does_not_work_is_said(tmp_path: Path) -> None:
+def test_only_what_was_not_seen_is_said(tmp_path: Path) -> None:
+    load = tmp_path / run_folder.LOAD
+    assert not_at_work(tmp_path) == "The load did not start"
+    # A site that hangs: every request runs yet.
+    Writer(load, 0, Settings("http://127.0.0.1", parse_mix(["GET /=1"]), rate=1))
+    assert not_at_work(tmp_path) == "No request of the load has ended yet"
     Made().write(tmp_path)
     assert not_at_work(tmp_path) == ""
     (tmp_path / run_folder.HAPROXY).unlink()
-    assert not_at_work(tmp_path) == "Under this load HAProxy's statistics could not be read"
-    (tmp_path / run_folder.LOAD).unlink()
-    assert not_at_work(tmp_path) == "The load did not start"
+    assert not_at_work(tmp_path) == "HAProxy's statistics have not been asked for yet"
 
 
 def test_nobody_else_may_start_one(folder: Path) -> None:

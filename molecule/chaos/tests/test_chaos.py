@@ -12,9 +12,9 @@ from pathlib import Path
 
 from failover import states, wait_until_all_up
 from faults import stopped
+from kills import LOCK
 from scenario import PROJECT, Scenario, recap, wait_until
 
-LOCK = "/run/evenkeel-deploy.lock"
 STATE = "/run/evenkeel-chaos"
 VICTIM = "backend-2"
 DROPPED = "iptables --wait -t raw -S | grep -c DROP || true"

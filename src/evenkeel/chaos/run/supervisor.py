@@ -197,18 +197,18 @@ def is_supervised(folder: Path) -> bool:
 
 
 def not_at_work(folder: Path) -> str:
-    """Return what does not work yet, load or sampler, as the beginning of a sentence; nothing where both do."""
+    """Return what is not seen yet of load and sampler, as the beginning of a sentence; nothing where both work."""
     try:
-        sent = bool(read(folder / run_folder.LOAD).records)
+        load = read(folder / run_folder.LOAD)
     except EvenkeelError:
-        sent = False
-    if not sent:
         return "The load did not start"
+    if not load.records:
+        return "No request of the load has ended yet"
     try:
-        seen = (folder / run_folder.HAPROXY).stat().st_size > 0
+        sampled = (folder / run_folder.HAPROXY).stat().st_size > 0
     except OSError:
-        seen = False
-    return "" if seen else "Under this load HAProxy's statistics could not be read"
+        sampled = False
+    return "" if sampled else "HAProxy's statistics have not been asked for yet"
 
 
 def stop(folder: Path) -> None:
