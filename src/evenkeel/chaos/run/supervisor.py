@@ -184,7 +184,8 @@ def start(folder: Path) -> None:
     while missing := not_at_work(folder):
         if process.poll() is not None or time.monotonic() > deadline:
             process.terminate()
-            raise EvenkeelError(f"{missing}: {_last_line(folder / LOG) or 'it says nothing'}")
+            last = _last_line(folder / LOG).rstrip(".") or "nothing was logged"
+            raise EvenkeelError(f"{missing}: {last}.")
         time.sleep(_TICK)
 
 
