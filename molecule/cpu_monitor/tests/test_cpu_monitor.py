@@ -219,16 +219,17 @@ def test_check_mode_changes_nothing_here(scenario: Scenario) -> None:
     assert recap(run.stdout)["cpu-monitor-1"]["changed"] == 0
 
 
-def test_check_mode_without_package_lists_and_on_a_half_set_up_host(scenario: Scenario, host: Any) -> None:
-    # As on a new cloud image; and as after a run that was killed once the library was there.
+def test_host_without_package_lists_and_one_half_set_up(scenario: Scenario, host: Any) -> None:
+    # As on a new cloud image, whose empty folder is of today. Half set up is what a run leaves that was killed once the
+    # library was there.
     unit = "/etc/systemd/system/cpu_monitor.service"
     host.check_output("systemctl stop cpu_monitor && rm %s && systemctl daemon-reload", unit)
     half = scenario.play(CONVERGE, "--check", "--diff")
     host.check_output("mv /var/lib/apt/lists /root/lists && mkdir /var/lib/apt/lists")
     host.check_output("dpkg --remove --force-depends python3-prometheus-client")
     new = scenario.play(CONVERGE, "--check", "--diff")
-    host.check_output("rm -r /var/lib/apt/lists && mv /root/lists /var/lib/apt/lists")
     real = scenario.play(CONVERGE)
+    host.check_output("rm -r /var/lib/apt/lists && mv /root/lists /var/lib/apt/lists")
     assert real.returncode == 0, real.stdout
     assert half.returncode == 0, half.stdout
     assert "+ExecStart=/usr/local/sbin/cpu_monitor" in half.stdout
