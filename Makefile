@@ -11,6 +11,8 @@ BACKENDS ?= 3
 INVENTORY ?= inventories/lab
 ARGS ?=
 LAB_BASE ?=
+# What the lab's hosts are: container, or vm (a kernel of their own).
+KIND ?= container
 LAB_SUBNET ?= 10.213.77.0/24
 LAB_SSH_PORT ?= 2200
 LAB_SITE_PORT ?= 8080
@@ -28,7 +30,7 @@ PARALLEL ?= 3
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 # The longest first, so that none of them is alone at the end.
 LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
-ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default $(LONGEST),$(SCENARIOS:%=molecule-%))
+ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -47,7 +49,7 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 help: ## List the targets and their variables
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo "Variables: BACKENDS=$(BACKENDS), INVENTORY=$(INVENTORY), ARGS= (more for ansible-playbook), LAB_BASE= (host image),"
+	@echo "Variables: BACKENDS=$(BACKENDS), KIND=$(KIND) (or vm), INVENTORY=$(INVENTORY), ARGS= (more for ansible-playbook), LAB_BASE= (host image),"
 	@echo "LAB_SUBNET=$(LAB_SUBNET), LAB_SSH_PORT=$(LAB_SSH_PORT), LAB_SITE_PORT=$(LAB_SITE_PORT), LAB_STATS_PORT=$(LAB_STATS_PORT),"
 	@echo "LAB_PROMETHEUS_PORT=$(LAB_PROMETHEUS_PORT), LAB_GRAFANA_PORT=$(LAB_GRAFANA_PORT),"
 	@echo "PYTHON= (3.11, python3.12 or a path; otherwise the newest supported one that is found)"
@@ -61,7 +63,7 @@ lab: lab-hosts ## Bring up a whole site on this machine
 
 .PHONY: lab-hosts
 lab-hosts: $(VENV)/ready ## Bring up the lab's hosts only, untouched by Ansible
-	python -m evenkeel.lab up --backends "$(BACKENDS)" --base "$(LAB_BASE)" --subnet "$(LAB_SUBNET)" \
+	python -m evenkeel.lab up --kind "$(KIND)" --backends "$(BACKENDS)" --base "$(LAB_BASE)" --subnet "$(LAB_SUBNET)" \
 	  --ssh-port "$(LAB_SSH_PORT)" \
 	  --publish "$(LAB_SITE_PORT)" "$(LAB_STATS_PORT)" "$(LAB_PROMETHEUS_PORT)" "$(LAB_GRAFANA_PORT)"
 
@@ -105,10 +107,13 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests (50 minutes on two cores)
+test: ## All tests but those on VMs (55 minutes on two cores)
 	$(MAKE) --jobs=2 --output-sync=target lint unit
 	$(MAKE) molecule-default
 	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS) oldest
+
+.PHONY: test-vm
+test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power cuts
 
 .PHONY: lint
 lint: $(VENV)/ready ## Check style and types

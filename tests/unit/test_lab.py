@@ -68,7 +68,8 @@ def test_host_pairs_are_parsed() -> None:
 
 def test_inventory_lists_hosts_by_group_with_the_way_to_the_mirror() -> None:
     lab = Lab("lab", SUBNET, host_list(site_names(1), SUBNET, 2200, {}))
-    rendered = yaml.safe_load(inventory.render(lab, {"docker_version": "26.1.5"}, "sudo docker"))["all"]
+    rendered = yaml.safe_load(inventory.render(lab, {"docker_version": "26.1.5"}))["all"]
+    assert rendered["vars"]["chaos_lab"] is True
     assert rendered["vars"]["docker_version"] == "26.1.5"
     assert rendered["vars"]["ansible_user"] == "ops"
     assert "StrictHostKeyChecking=yes" in rendered["vars"]["ansible_ssh_common_args"]
@@ -118,7 +119,7 @@ def test_package_index_is_upstream_whatever_this_machine_is_told(monkeypatch: py
 
 def test_folder_with_spaces_reaches_ssh_in_quotes() -> None:
     lab = Lab("a lab", SUBNET, host_list(site_names(1), SUBNET, 2200, {}))
-    arguments = yaml.safe_load(inventory.render(lab, {}, "docker"))["all"]["vars"]["ansible_ssh_common_args"]
+    arguments = yaml.safe_load(inventory.render(lab, {}))["all"]["vars"]["ansible_ssh_common_args"]
     assert shlex.split(arguments)[1] == f'UserKnownHostsFile="{lab.state / "known_hosts"}"'
 
 

@@ -10,34 +10,46 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.lab import engine, hosts, images, inventory, mirror
+from evenkeel.lab import containers, engine, hosts, images, inventory, mirror, vm
 from evenkeel.lab.settings import DEFAULT_NAME, PROJECT, Lab, host_list, parse_hosts, parse_subnet, site_names
 from evenkeel.lab.system import install, say
 
+# What the hosts are; each module has the same four functions.
+KINDS = {"container": containers, "vm": vm}
 
-def up(lab: Lab, base: str) -> None:
+
+def up(lab: Lab, base: str, kind: str) -> None:
     """Bring the lab's hosts up and write its inventory; what is up already is kept.
+
+    Args:
+        lab: the lab.
+        base: the image or distribution that was asked for; empty for the kind's own.
+        kind: one of KINDS.
 
     Raises:
         EvenkeelError: something is missing that the user must mend.
     """
+    hosts_of_kind = KINDS[kind]
     engine.ensure_engine()
+    there = "vm" if vm.exist(lab) else "container" if hosts.existing(lab) else kind
+    if there != kind:
+        raise EvenkeelError(f"The lab `{lab.name}` is there with KIND={there}: say that, or run make lab-down first.")
     engine.check_disk(len(lab.hosts) - len(hosts.existing(lab)))
     install("ssh-keygen", "openssh-client")
     install("ip", "iproute2")
-    chosen = images.base_image(base)
-    image = images.host_image(chosen)
+    chosen = hosts_of_kind.choose_base(base)
     hosts.ensure_network(lab)
-    hosts.ensure_hosts(lab, image)
-    variables = mirror.ensure_mirror(lab, chosen, image)
-    hosts.wait_for_hosts(lab)
+    hosts_of_kind.ensure_hosts(lab, chosen)
+    variables = hosts_of_kind.variables(lab) | mirror.ensure_mirror(lab, chosen, images.host_image(chosen))
+    hosts_of_kind.wait_for_hosts(lab)
     lab.inventory.parent.mkdir(parents=True, exist_ok=True)
-    lab.inventory.write_text(inventory.render(lab, variables, " ".join(engine.client())))
+    lab.inventory.write_text(inventory.render(lab, variables))
     say(f"{len(lab.hosts)} hosts are up; their inventory is {lab.inventory.relative_to(PROJECT)}")
 
 
 def down(lab: Lab) -> None:
     """Remove the lab's containers with their volumes, its network, its keys and its inventory."""
+    vm.remove_hosts(lab)
     if engine.answers():
         for container in [*hosts.existing(lab), mirror.container(lab)]:
             if engine.succeeds("container", "inspect", container):
@@ -75,6 +87,7 @@ def _published(arguments: argparse.Namespace) -> dict[str, dict[int, int]]:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m evenkeel.lab", description=__doc__)
     parser.add_argument("command", choices=["engine", "up", "down"])
+    parser.add_argument("--kind", choices=KINDS, default="container", help="what the hosts are")
     parser.add_argument("--name", default=DEFAULT_NAME, help="several labs run side by side under different names")
     parser.add_argument("--backends", type=int, default=3, help="backend-1 to backend-N beside the balancer")
     parser.add_argument("--hosts", default="", metavar="NAME:GROUP,…", help="these hosts instead of a whole site")
@@ -100,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.command == "engine":
                 engine.ensure_engine()
             elif arguments.command == "up":
-                up(lab, arguments.base)
+                up(lab, arguments.base, arguments.kind)
             else:
                 down(lab)
     except EvenkeelError as error:

@@ -1,4 +1,4 @@
-"""A lab's containers: the network, the hosts with systemd and sshd, their keys."""
+"""What the hosts of every lab have, whatever they are: a network, keys, containers with their ports, an sshd."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ipaddress
 import json
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from evenkeel.errors import EvenkeelError
@@ -14,24 +15,7 @@ from evenkeel.lab.engine import docker, succeeds
 from evenkeel.lab.settings import Host, Lab
 from evenkeel.lab.system import run, say
 
-_BOOT_SECONDS = 90
 _LABEL = "evenkeel.definition"
-# systemd and a nested engine need nearly every right. Not --privileged: where the machine itself lacks a capability
-# (SYS_RESOURCE is missing in some sandboxes) that is refused as a whole.
-_RIGHTS = (
-    "--cap-add=ALL",
-    "--cap-drop=SYS_RESOURCE",
-    "--security-opt=seccomp=unconfined",
-    "--security-opt=apparmor=unconfined",
-    "--cgroupns=private",
-    "--tmpfs=/run",
-    "--tmpfs=/tmp:exec",
-    # Overlay filesystems don't nest; containerd keeps the images from Docker 29 on.
-    "--volume=/var/lib/docker",
-    "--volume=/var/lib/containerd",
-    # `systemctl reboot` ends the container; the engine starts it again, with its files kept.
-    "--restart=unless-stopped",
-)
 
 
 def ensure_network(lab: Lab) -> None:
@@ -62,14 +46,17 @@ def ensure_key(lab: Lab) -> Path:
     return key
 
 
-def ensure_hosts(lab: Lab, image: str) -> None:
-    """Start the lab's hosts; keep those that run as defined, remove those that don't belong.
+def ensure_containers(lab: Lab, commands: dict[str, tuple[str, ...]]) -> None:
+    """Start a container for each host; keep those that run as defined, remove those that don't belong.
+
+    Args:
+        lab: the lab, whose network exists.
+        commands: what is behind ``docker run``, by the container's name.
 
     Raises:
         EvenkeelError: a loopback port is taken; nothing was started then.
     """
-    public_key = ensure_key(lab).with_suffix(".pub").read_text().strip()
-    commands = {lab.container(host): _run_command(lab, host, image, public_key) for host in lab.hosts}
+    wanted, commands = len(commands), dict(commands)
     present = existing(lab)
     for container, definition in present.items():
         if container not in commands:
@@ -93,30 +80,24 @@ def ensure_hosts(lab: Lab, image: str) -> None:
             *command,
             failure=f"Starting {container} failed",
         )
-    say(f"{len(lab.hosts) - len(commands)} hosts kept, {len(commands)} started")
+    say(f"{wanted - len(commands)} containers kept, {len(commands)} started")
 
 
-def wait_for_hosts(lab: Lab) -> None:
-    """Wait until every host has booted, and write their host keys to ``known_hosts``.
+def wait_for_ssh(lab: Lab, seconds: float, last_words: Callable[[Host], str]) -> None:
+    """Wait until sshd of every host greets.
 
     Raises:
-        EvenkeelError: a host did not come up in time; with its failed units.
+        EvenkeelError: a host did not come up within so many seconds; with the end of what it said.
     """
-    deadline = time.monotonic() + _BOOT_SECONDS
-    known = []
+    deadline = time.monotonic() + seconds
     for host in lab.hosts:
-        container = lab.container(host)
         while not _accepts(host.ssh_port):
             if time.monotonic() > deadline:
-                state = docker("logs", "--tail", "5", container).strip()
+                state = last_words(host).strip()
                 raise EvenkeelError(
-                    f"{container} did not boot within {_BOOT_SECONDS} s; its last words: {state or 'none'}"
+                    f"{lab.container(host)} did not boot within {seconds:.0f} s; its last words: {state or 'none'}"
                 )
             time.sleep(0.2)
-        # Through the engine, not the network: nobody can stand in between.
-        key = docker("exec", container, "cat", "/etc/ssh/ssh_host_ed25519_key.pub").split()
-        known.append(f"[127.0.0.1]:{host.ssh_port} {key[0]} {key[1]}\n")
-    (lab.state / "known_hosts").write_text("".join(known))
 
 
 def existing(lab: Lab) -> dict[str, str]:
@@ -128,20 +109,6 @@ def existing(lab: Lab) -> dict[str, str]:
         for name, definition in (line.split("\t") for line in lines)
         if name.startswith(f"{lab.prefix}-")
     }
-
-
-def _run_command(lab: Lab, host: Host, image: str, public_key: str) -> tuple[str, ...]:
-    ports = {host.ssh_port: 22} | host.published
-    return (
-        f"--name={lab.container(host)}",
-        f"--hostname={host.name}",
-        f"--network={lab.prefix}",
-        f"--ip={host.address}",
-        f"--env=EVENKEEL_SSH_KEY={public_key}",
-        *(f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports.items()),
-        *_RIGHTS,
-        image,
-    )
 
 
 def _definition(command: tuple[str, ...]) -> str:

@@ -1,4 +1,4 @@
-"""The lab's inventory file: the hosts as an operator would list them, and the way to the mirror."""
+"""The lab's inventory file: the hosts as an operator would list them, and what sets them apart from others."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from evenkeel.lab.settings import Lab
 _HEADER = "# Written by `make lab`; its own settings go into group_vars/ beside this file.\n"
 
 
-def render(lab: Lab, mirror: dict[str, object], engine: str) -> str:
+def render(lab: Lab, variables: dict[str, object]) -> str:
     """Return the inventory as YAML.
 
     Args:
         lab: the lab.
-        engine: the command of the engine's client.
-        mirror: the role variables that lead to the mirror; empty where upstream answers.
+        variables: what its kind of hosts says, and the role variables that lead to the mirror, where one is needed.
     """
     # The inner quotes are for SSH, which takes several files apart by spaces; the outer ones for Ansible.
     known_hosts = f'UserKnownHostsFile="{lab.state / "known_hosts"}"'
@@ -34,10 +33,6 @@ def render(lab: Lab, mirror: dict[str, object], engine: str) -> str:
     secrets = {"grafana_password_file": str(lab.state / "grafana_admin_password")}
     chaos = {
         "chaos_lab": True,
-        # First its network: the killed processes' sockets would still say goodbye.
-        "chaos_power_off": f"{engine} exec {lab.prefix}-{{{{ chaos_host }}}} ip link set eth0 down\n"
-        f"{engine} kill {lab.prefix}-{{{{ chaos_host }}}} >/dev/null",
-        "chaos_power_on": f"{engine} start {lab.prefix}-{{{{ chaos_host }}}} >/dev/null",
         # All hosts share this machine's disk.
         "chaos_fill_disk_max_mb": 512,
     }
@@ -51,5 +46,5 @@ def render(lab: Lab, mirror: dict[str, object], engine: str) -> str:
             "service_address": host.address,
         }
     return _HEADER + yaml.safe_dump(
-        {"all": {"vars": ssh | secrets | chaos | mirror, "children": groups}}, sort_keys=False, width=1000
+        {"all": {"vars": ssh | secrets | chaos | variables, "children": groups}}, sort_keys=False, width=1000
     )
