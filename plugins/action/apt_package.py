@@ -7,6 +7,7 @@ that serve are not read again: one repository of somebody else that is gone woul
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.plugins.action import ActionBase
@@ -19,6 +20,10 @@ _ARGUMENTS = {
 }
 # What apt says where its lists are missing or older than the archive.
 _LISTS = re.compile(r"No package matching|no available installation candidate|Failed to fetch")
+
+
+def _lists_lack(result: Mapping[str, Any]) -> bool:
+    return bool(result.get("failed")) and _LISTS.search(str(result.get("msg"))) is not None
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -42,11 +47,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "lock_timeout": given["lock_timeout"],
         }
         result = self._apt(arguments, task_vars)
-        if result.get("failed") and _LISTS.search(str(result.get("msg"))):
-            if self._task.check_mode:
-                result = {"changed": True, "msg": "The package lists are missing or old. They would be read first."}
-            else:
-                result = self._apt(arguments | {"update_cache": True}, task_vars)
+        if _lists_lack(result) and self._task.check_mode:
+            result = {"changed": True, "msg": "The package lists are missing or old. They would be read first."}
+        elif _lists_lack(result):
+            result = self._apt(arguments | {"update_cache": True}, task_vars)
+            if _lists_lack(result):
+                result["msg"] = (
+                    f"{str(result['msg']).rstrip('. ')}. The package lists were read anew before: see that the version "
+                    "is right, and what /etc/apt/sources.list and /etc/apt/sources.list.d name."
+                )
         return result | {"installed": found["installed"]}
 
     def _apt(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

@@ -60,8 +60,13 @@ def test_lists_that_are_missing_or_old_are_read_once(answer: dict[str, Any]) -> 
     action, calls = task(["haproxy"], [found(), answer, DONE])
     assert action.run() == {"changed": True, "installed": False}
     assert [arguments.get("update_cache") for _, arguments in calls] == [None, None, True]
-    action, _ = task(["haproxy"], [found(), answer, answer])
-    assert action.run() == answer | {"installed": False}
+    action, _ = task(["haproxy"], [found(), answer, dict(answer)])
+    result = action.run()
+    assert result["failed"]
+    assert result["msg"].startswith(f"{answer['msg']}. The package lists were read anew before: ")
+    # Whether they were is not known then.
+    action, _ = task(["haproxy"], [found(), answer, LOCKED])
+    assert action.run() == LOCKED | {"installed": False}
 
 
 def test_check_mode_does_not_read_them() -> None:
