@@ -78,6 +78,20 @@ def test_somebody_elses_process_is_not_killed(host: tuple[Lab, Host, Path]) -> N
         other.kill()
 
 
+def test_memory_that_is_not_there_is_told_with_both_numbers(
+    host: tuple[Lab, Host, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab, _, folder = host
+    monkeypatch.setattr(uml, "memory", lambda: ("/dev/shm", 2**21 * 1000))
+    with pytest.raises(
+        EvenkeelError, match=r"2 VMs need 2\.7 GB of memory, and /dev/shm has 2\.1 GB free: choose fewer"
+    ):
+        vm.check_memory(lab, uml)
+    # One runs already.
+    (folder / "pid").touch()
+    vm.check_memory(lab, uml)
+
+
 def test_every_host_has_a_device_and_an_address_of_its_own() -> None:
     hosts = Lab("some", SUBNET, host_list(site_names(200), SUBNET, 2200, {})).hosts
     taps = {vm.tap(host) for host in hosts}
@@ -98,6 +112,11 @@ def test_kvm_needs_a_processor_that_can(tmp_path: Path, flags: str, works: bool)
     assert not qemu.works(device, processor), "there is no device"
     device.touch()
     assert qemu.works(device, processor) is works
+
+
+def test_memory_of_this_machine_is_counted_in_bytes() -> None:
+    assert 2**27 < qemu.memory()[1] < 2**50
+    assert 0 <= uml.memory()[1] < 2**50
 
 
 def test_cloud_image_is_that_of_the_release() -> None:

@@ -60,6 +60,12 @@ def ensure_tools() -> None:
     install("qemu-img", "qemu-utils")
 
 
+def memory() -> tuple[str, int]:
+    """Return where the VMs' memory is taken from, and how many bytes are free there."""
+    lines = (line.split() for line in Path("/proc/meminfo").read_text().splitlines())
+    return "this machine", next(int(words[1]) * 1024 for words in lines if words[0] == "MemAvailable:")
+
+
 def image(folder: Path, url: str, sums: str) -> Path:
     """Download a cloud image and check it against its checksum, unless it is there.
 

@@ -23,6 +23,11 @@ def ensure_tools() -> None:
     install("mke2fs", "e2fsprogs")
 
 
+def memory() -> tuple[str, int]:
+    """Return where the VMs' memory is taken from, and how many bytes are free there."""
+    return "/dev/shm", shutil.disk_usage("/dev/shm").free
+
+
 def disk(folder: Path, base: str) -> Path:
     """Make the disk that all hosts on ``base`` begin with, unless it is there, and return its path in ``folder``."""
     tag = images.build("vm", PROJECT / "lab" / "vm", base)

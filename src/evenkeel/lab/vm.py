@@ -55,6 +55,9 @@ class Provider(Protocol):
     def ensure_tools(self) -> None:
         """Install what is missing; raises EvenkeelError."""
 
+    def memory(self) -> tuple[str, int]:
+        """Return where the VMs' memory is taken from, and how many bytes are free there."""
+
     def disk(self, folder: Path, base: str) -> Path:
         """Return the disk, in ``folder``, that all hosts on the image ``base`` begin with; raises EvenkeelError."""
 
@@ -108,12 +111,16 @@ def ensure_hosts(lab: Lab, base: str) -> None:
         base: the image that their disk is made of, and that of the containers that lead loopback ports to them.
 
     Raises:
-        EvenkeelError: something is missing, or a loopback port is taken.
+        EvenkeelError: something is missing, memory is short, or a loopback port is taken.
     """
     provider = _provider(base)
     provider.ensure_tools()
     install("genisoimage", "genisoimage")
     install("ethtool", "ethtool")
+    for folder in _folders(lab):
+        if folder.name not in {host.name for host in lab.hosts}:
+            _remove(folder)
+    check_memory(lab, provider)
     image = images.host_image(base)
     ensure_containers(lab, {lab.container(host): _forwarder(lab, host, image) for host in lab.hosts})
     _DISKS.mkdir(parents=True, exist_ok=True)
@@ -175,13 +182,30 @@ def exist(lab: Lab) -> bool:
 
 def remove_hosts(lab: Lab) -> None:
     """Cut the power of all VMs of a lab, and remove their disks and taps."""
-    for folder in sorted((lab.state / "vm").glob("*/")):
-        if (folder / "power-off").exists():
-            run([str(folder / "power-off")])
-        if (folder / "tap").exists():
-            device = (folder / "tap").read_text()
-            run(as_root(["sh", "-c", f"[ ! -e /sys/class/net/{device} ] || ip link delete {device}"]))
+    for folder in _folders(lab):
+        _remove(folder)
     shutil.rmtree(lab.state / "vm", ignore_errors=True)
+
+
+def _remove(folder: Path) -> None:
+    if (folder / "power-off").exists():
+        run([str(folder / "power-off")])
+    if (folder / "tap").exists():
+        device = (folder / "tap").read_text()
+        run(as_root(["sh", "-c", f"[ ! -e /sys/class/net/{device} ] || ip link delete {device}"]))
+    shutil.rmtree(folder)
+
+
+def check_memory(lab: Lab, provider: Provider) -> None:
+    """Refuse to start VMs that this machine has no memory for; raises EvenkeelError with both numbers."""
+    starting = sum(not (_folder(lab, host) / "pid").exists() for host in lab.hosts)
+    where, free = provider.memory()
+    needed = starting * _MEGABYTES * 2**20
+    if free < needed:
+        raise EvenkeelError(
+            f"{starting} VMs need {needed / 1e9:.1f} GB of memory, and {where} has {free / 1e9:.1f} GB free: choose "
+            "fewer BACKENDS."
+        )
 
 
 def variables(lab: Lab) -> dict[str, object]:
@@ -193,6 +217,10 @@ def variables(lab: Lab) -> dict[str, object]:
         # A process takes this kernel 20 ms to start, and several hosts share a core.
         "ansible_ssh_timeout": 60,
     }
+
+
+def _folders(lab: Lab) -> list[Path]:
+    return sorted((lab.state / "vm").glob("*/"))
 
 
 def _folder(lab: Lab, host: Host) -> Path:
@@ -256,7 +284,8 @@ def write_power(lab: Lab, host: Host, provider: Provider, disk: Path) -> None:
     (folder / "base.disk").symlink_to(disk)
     provider.make_own_disk(folder)
     quoted = shlex.join(provider.command(name, tap(host), mac(host), _MEGABYTES)).replace("'", "'\\''")
-    for state, text in (("on", _POWER_ON), ("off", _POWER_OFF)):
+    # The last says that all the others are there.
+    for state, text in (("off", _POWER_OFF), ("on", _POWER_ON)):
         script = folder / f"power-{state}"
         script.write_text(text.format(folder=shlex.quote(str(folder)), name=shlex.quote(name), command=quoted))
         script.chmod(0o755)
