@@ -12,12 +12,20 @@ import pytest
 
 from chaos_runs import BACKENDS, EPOCH, STAYS_IN, UNDONE, Made, frozen
 from evenkeel.chaos.__main__ import main
+from evenkeel.chaos.report import charts
 from evenkeel.load.records import Record
 
 
-def judge(folder: Path, code: int) -> dict[str, Any]:
-    """Report a run, hold the exit code against the one wanted, and return the journal with its objectives by key."""
-    assert main(["report", str(folder)]) == code
+def judge(folder: Path, code: int, *, drawn: bool = False) -> dict[str, Any]:
+    """Report a run, hold the exit code against the one wanted, and return the journal with its objectives by key.
+
+    Drawing takes most of the time, and says nothing of the numbers.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        if not drawn:
+            patch.setattr(charts, "png_or_svg", lambda *_: b"")
+            patch.setattr(charts, "svgs", lambda *_: {"wide": "<svg></svg>", "narrow": "<svg></svg>"})
+        assert main(["report", str(folder)]) == code
     content: dict[str, Any] = json.loads((folder / "journal.json").read_text())
     content["objectives"] = {each["key"]: each for each in content["objectives"]}
     return content
@@ -168,7 +176,7 @@ def test_clock_that_was_set_back_is_no_negative_time(tmp_path: Path) -> None:
     for number, marks in enumerate(({"undone": -2.0}, {"end": 40.0})):
         made = Made()
         made.marks |= marks
-        found = judge(made.write(tmp_path / str(number)), 3)
+        found = judge(made.write(tmp_path / str(number)), 3, drawn=True)
         assert (found["verdict"], found["reasons"]) == ("incomplete", [reason])
 
 
@@ -177,11 +185,11 @@ def test_what_nobody_watched_is_not_held(tmp_path: Path) -> None:
     made = Made(out=None, watched=(-20, 3))
     made.plan |= {"fault": "kill_app"} | STAYS_IN
     del made.marks["undone"]
-    found = judge(made.write(tmp_path / "short"), 3)
+    found = judge(made.write(tmp_path / "short"), 3, drawn=True)
     assert found["reasons"] == ["The sampler ended before the load: it saw balancer last at +2.2 s."]
     made = Made()
     made.plan["hosts"]["balancers"].append("other")
-    found = judge(made.write(tmp_path / "other"), 3)
+    found = judge(made.write(tmp_path / "other"), 3, drawn=True)
     assert found["reasons"] == ["other was never seen: there are no samples of its statistics."]
 
 
@@ -253,7 +261,7 @@ def test_generator_that_was_late_voids_the_run(tmp_path: Path) -> None:
     ],
 )
 def test_run_that_was_cut_off_is_reported_and_not_held(tmp_path: Path, made: Made, reason: str) -> None:
-    found = judge(made.write(tmp_path), 3)
+    found = judge(made.write(tmp_path), 3, drawn=True)
     assert (found["verdict"], found["reasons"]) == ("incomplete", [reason])
     assert reason in (tmp_path / "report.html").read_text()
     cases = ET.parse(tmp_path / "junit.xml").getroot()
@@ -276,7 +284,7 @@ def test_objectives_are_data(tmp_path: Path) -> None:
 def test_files_of_a_report(tmp_path: Path) -> None:
     made = Made()
     made.plan |= {"settings": {"odd": "<script>alert(1)</script>"}}
-    judge(made.write(tmp_path, frozen), 1)
+    judge(made.write(tmp_path, frozen), 1, drawn=True)
     for name in ("cpu", "rps-backends", "rps-total"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     html = (tmp_path / "report.html").read_text()
@@ -301,16 +309,18 @@ def test_files_of_a_report(tmp_path: Path) -> None:
 def test_report_without_prometheus_says_so_in_the_graphs_place(tmp_path: Path) -> None:
     folder = Made().write(tmp_path)
     (folder / "prometheus.json").unlink()
-    judge(folder, 0)
+    judge(folder, 0, drawn=True)
     assert "No CPU figures. The sampler wrote none: it was killed." in (folder / "report.html").read_text()
 
 
 def test_site_that_never_answers_is_reported(tmp_path: Path) -> None:
-    found = judge(Made().write(tmp_path, lambda record: record._replace(status=0, backend="", failure="connect")), 1)
+    found = judge(
+        Made().write(tmp_path, lambda record: record._replace(status=0, backend="", failure="connect")), 1, drawn=True
+    )
     assert {"failed_get", "failed_post", "longest_gap", "rps_floor", "p99", "recover"} <= deviated(found)
     assert found["objectives"]["p99"]["figure"] == "no answers"
 
 
 def test_load_that_was_killed_at_once_is_reported(tmp_path: Path) -> None:
-    found = judge(Made(stop=-20, ended=False).write(tmp_path), 3)
+    found = judge(Made(stop=-20, ended=False).write(tmp_path), 3, drawn=True)
     assert found["reasons"][0] == "Nothing was sent."
