@@ -7,6 +7,7 @@ What the kernel, dpkg and the engine say is parsed by pure functions; only :clas
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
 import http.client
 import ipaddress
@@ -69,6 +70,14 @@ options:
     type: list
     elements: dict
     default: []
+  packages:
+    description:
+      - Packages that the role installs, which somebody may hold.
+      - "I(name), C(name) or C(name=version), with C(*) in the version; I(setting), the name of the variable that
+        chooses the version."
+    type: list
+    elements: dict
+    default: []
 author: [evenkeel]
 """
 EXAMPLES = """
@@ -124,6 +133,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         containers=_TEXTS,
         setting=_TEXT,
     ),
+    "packages": _dicts(name={"type": "str", "required": True}, setting=_TEXT),
 }
 
 
@@ -453,6 +463,14 @@ class Host:
         """Return the MD5 sum by path of a package's configuration as it came; empty where it is not known here."""
         return parse_conffiles(_output(["dpkg-query", "--show", "--showformat=${Conffiles}\n", package]))
 
+    def package(self, name: str) -> tuple[str, bool]:
+        """Return a package's version, empty where it is not installed, and whether it is held."""
+        form = "--showformat=${Version}\t${db:Status-Want}\t${db:Status-Status}\n"
+        words = _output(["dpkg-query", "--show", form, name]).rstrip("\n").split("\t")
+        if len(words) != 3:
+            return "", False
+        return (words[0] if words[2] == "installed" else ""), words[1] == "hold"
+
     def can_bind(self, address: str, port: int) -> bool:
         """Return whether a socket may be bound; an address that is not here is no conflict."""
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -584,6 +602,18 @@ class Search:
         adopting = f"stops it and keeps it, stopped, as {other}"
         self.found.append(Find(sentence, adopting, f"give it another name (`docker rename {name} ...`)"))
 
+    def package(self, name: str, pattern: str, setting: str) -> None:
+        """Look whether somebody holds a package that the role would install, in a version like the pattern."""
+        version, held = self._host.package(name)
+        if not held or (version and fnmatch.fnmatchcase(version, pattern or "*")):
+            return
+        sentence = f"{name} is held{f' at {version}' if version else ''} (apt-mark showhold), and "
+        sentence += f"{pattern} is to be installed" if pattern else "is not installed"
+        otherwise = f"apt-mark unhold {name}"
+        if version and setting:
+            otherwise += f", or set {setting} to what is there"
+        self.found.append(Find(sentence, "", otherwise))
+
     def port(
         self,
         address: str,
@@ -660,6 +690,9 @@ def search(parameters: Mapping[str, Any], host: Host) -> Search:
         result.folder(Path(each["path"]), each["marks"])
     for each in parameters["containers"]:
         result.container(each["name"], each["marks"])
+    for each in parameters.get("packages") or []:
+        name, _, pattern = each["name"].partition("=")
+        result.package(name, pattern, each["setting"])
     for each in parameters["ports"]:
         result.port(each["address"], each["port"], each["units"], each["containers"], each["setting"])
     return result

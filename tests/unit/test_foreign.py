@@ -90,12 +90,17 @@ class FakeHost(Host):
         """Return two units that systemd listens for."""
         return {"cockpit.socket": [("::", 9090)], "haproxy.socket": [("10.0.0.1", 80)]}
 
+    def package(self, name: str) -> tuple[str, bool]:
+        """Return what the test set for the package."""
+        return PACKAGES.get(name, ("", False))
+
     def conffiles(self, package: str) -> dict[str, str]:
         """Return the package's files as the test set them."""
         return CONFFILES[package]
 
 
 CONFFILES: dict[str, dict[str, str]] = {}
+PACKAGES = {"grafana": ("12.4.0", True), "haproxy": ("", True), "nginx": ("1.26", False)}
 
 
 def parameters(**given: Any) -> dict[str, Any]:
@@ -106,6 +111,7 @@ def parameters(**given: Any) -> dict[str, Any]:
         "uses": {"marks": [], "adopting": "goes on with it", "copy": True},
         "folders": {"marks": MARKS},
         "containers": {"marks": MARKS},
+        "packages": {"setting": ""},
         "ports": {"address": "10.0.0.1", "port": 80, "units": [], "containers": [], "setting": "web_port"},
     }
     for kind, items in given.items():
@@ -120,6 +126,23 @@ def _text(value: Any) -> Any:
 def sentences(host: Host | None = None, **given: Any) -> list[str]:
     """Return what is found."""
     return [find.sentence for find in search(parameters(**given), host or FakeHost()).found]
+
+
+# Packages.
+
+
+def test_held_package_is_named_where_another_version_is_wanted() -> None:
+    found = search(parameters(packages=[{"name": "grafana=13.2.3", "setting": "grafana_version"}]), FakeHost()).found
+    assert refusal("web", found, adopt=True).endswith(
+        " Grafana is held at 12.4.0 (apt-mark showhold), and 13.2.3 is to be installed. To go on: apt-mark unhold "
+        "grafana, or set grafana_version to what is there."
+    )
+    assert sentences(packages=[{"name": "haproxy"}]) == ["haproxy is held (apt-mark showhold), and is not installed"]
+
+
+@pytest.mark.parametrize("name", ["grafana=12.4.*", "grafana", "nginx=1.27", "unknown=1"])
+def test_package_that_is_as_wanted_or_not_held_is_nobodys(name: str) -> None:
+    assert sentences(packages=[{"name": name}]) == []
 
 
 # Files.

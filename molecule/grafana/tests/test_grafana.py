@@ -314,6 +314,17 @@ def test_setting_that_cannot_be_meant_is_refused_before_any_change(
     assert get(url, "/api/user", admin).status_code == 200
 
 
+def test_held_package_is_named_before_any_change(scenario: Scenario, host: Any) -> None:
+    host.check_output("apt-mark hold grafana")
+    try:
+        run = scenario.play(CONVERGE, "-e", "grafana_version=1.2.3")
+    finally:
+        host.check_output("apt-mark unhold grafana")
+    assert run.returncode == 2, run.stdout
+    assert "apt-mark unhold grafana, or set grafana_version" in " ".join(run.stdout.split())
+    assert recap(run.stdout)[HOST]["changed"] == 0
+
+
 def test_somebody_elses_grafana_is_refused_by_name_and_adopted_when_said(
     scenario: Scenario, host: Any, url: str, admin: tuple[str, str]
 ) -> None:
