@@ -79,3 +79,18 @@ def test_check_mode_does_not_read_them() -> None:
 def test_another_failure_is_the_result() -> None:
     action, _ = task(["haproxy"], [found(), LOCKED])
     assert action.run() == LOCKED | {"installed": False}
+
+
+INTERRUPTED = {"failed": True, "msg": "E: dpkg was interrupted, you must manually run 'sudo dpkg --configure -a'"}
+
+
+def test_what_was_half_installed_is_finished_first() -> None:
+    action, calls = task(["haproxy"], [found(), INTERRUPTED, {"rc": 0}, DONE])
+    assert action.run() == {"changed": True, "installed": False}
+    assert [name for name, _ in calls] == [
+        *("apt_installed", "ansible.builtin.apt", "ansible.builtin.command", "ansible.builtin.apt")
+    ]
+    action, _ = task(["haproxy"], [found(), INTERRUPTED, {"failed": True, "stderr": "nginx is broken"}])
+    result = action.run()
+    assert result["failed"]
+    assert result["msg"] == "dpkg was interrupted on this host, and `dpkg --configure -a` says: nginx is broken"

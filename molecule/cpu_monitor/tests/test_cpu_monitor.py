@@ -228,6 +228,8 @@ def test_host_without_package_lists_and_one_half_set_up(scenario: Scenario, host
     host.check_output("mv /var/lib/apt/lists /root/lists && mkdir /var/lib/apt/lists")
     host.check_output("dpkg --remove --force-depends python3-prometheus-client")
     new = scenario.play(CONVERGE, "--check", "--diff")
+    # And one that went down while packages were installed.
+    host.check_output("sed -n '/^Package: python3$/,/^$/p' /var/lib/dpkg/status >/var/lib/dpkg/updates/0001")
     real = scenario.play(CONVERGE)
     host.check_output("rm -r /var/lib/apt/lists && mv /root/lists /var/lib/apt/lists")
     assert real.returncode == 0, real.stdout
