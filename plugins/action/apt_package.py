@@ -61,7 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if _lists_lack(result):
                 result["msg"] = (
                     f"{str(result['msg']).rstrip('. ')}. The package lists were read anew before: see that the version "
-                    "is right, and what /etc/apt/sources.list and /etc/apt/sources.list.d name."
+                    "is right, and what sources.list, sources.list.d and preferences.d in /etc/apt say."
                 )
         return result | {"installed": found["installed"]}
 
