@@ -219,6 +219,23 @@ def test_template_is_validated_before_it_goes_live(template: str) -> None:
     assert all("validate" in use for use in uses) or template in WITHOUT_VALIDATION
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_downloads_go_through_the_sites_proxy(role: str) -> None:
+    def downloads(task: dict[str, Any]) -> bool:
+        building_block = task.get("ansible.builtin.import_role", {}).get("name") in {"apt_repository", "release_binary"}
+        return building_block or bool({"apt_package", "ansible.builtin.get_url"} & task.keys())
+
+    # A building block gets its caller's.
+    if role in {"apt_repository", "release_binary"}:
+        return
+    main = load(f"roles/{role}/tasks/main.yml")
+    covered = {task.get("ansible.builtin.import_tasks") for task in main if "environment" in task}
+    for path in (PROJECT / "roles" / role / "tasks").glob("*.yml"):
+        for task in filter(downloads, yaml.safe_load(path.read_text())):
+            assert "environment" in task or path.name in covered, task["name"]
+            assert load(f"roles/{role}/defaults/main.yml")[f"{role}_proxy"] == "{{ site_proxy | default('') }}"
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_scenario_has_tests(scenario: str) -> None:
     # Molecule passes a scenario without tests.
