@@ -87,8 +87,11 @@ def test_memory_that_is_not_there_is_told_with_both_numbers(
         EvenkeelError, match=r"2 VMs need 2\.7 GB of memory, and /dev/shm has 2\.1 GB free: choose fewer"
     ):
         vm.check_memory(lab, uml)
-    # One runs already.
-    (folder / "pid").touch()
+    # One ran before this machine went down; then it runs.
+    (folder / "pid").write_text("4194305\n")
+    with pytest.raises(EvenkeelError, match=r"2 VMs need"):
+        vm.check_memory(lab, uml)
+    (folder / "pid").write_text(f"{os.getpid()}\n")
     vm.check_memory(lab, uml)
 
 

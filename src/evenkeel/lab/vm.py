@@ -7,6 +7,7 @@ container beside it leads its loopback ports to it, so that inventory, ports and
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import shutil
 import tempfile
@@ -196,9 +197,14 @@ def _remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
+def _runs(folder: Path) -> bool:
+    # What was left by a machine that went down names a process that is gone.
+    return (folder / "pid").exists() and Path("/proc", (folder / "pid").read_text().strip()).exists()
+
+
 def check_memory(lab: Lab, provider: Provider) -> None:
     """Refuse to start VMs that this machine has no memory for; raises EvenkeelError with both numbers."""
-    starting = sum(not (_folder(lab, host) / "pid").exists() for host in lab.hosts)
+    starting = sum(not _runs(_folder(lab, host)) for host in lab.hosts)
     where, free = provider.memory()
     needed = starting * _MEGABYTES * 2**20
     if free < needed:
@@ -240,7 +246,7 @@ def mac(host: Host) -> str:
 def _ensure_tap(device: str, bridge: str) -> None:
     # What this kernel leaves to its network card, nobody does on a tap.
     script = (
-        f"[ -e /sys/class/net/{device} ] || ip tuntap add dev {device} mode tap user $(id -u) && "
+        f"[ -e /sys/class/net/{device} ] || ip tuntap add dev {device} mode tap user {os.getuid()} && "
         f"ip link set {device} master {bridge} up && ethtool --offload {device} tx off >/dev/null"
     )
     run(as_root(["sh", "-c", script]))
