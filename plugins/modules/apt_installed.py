@@ -26,7 +26,7 @@ EXAMPLES = """
 - name: Look whether HAProxy is installed
   apt_installed:
     packages: [haproxy]
-  register: __haproxy_package
+  register: found
 """
 RETURN = """
 installed: {description: "Whether all are installed, in whatever version.", type: bool, returned: always}
