@@ -75,7 +75,8 @@ def test_failed_gets_and_posts_are_told_apart(tmp_path: Path) -> None:
     found = judge(Made().write(tmp_path, fail), 1)
     assert deviated(found) == {"failed_get", "failed_post", "rps_floor", "longest_gap"}
     assert found["figures"]["failures"] == {"GET": {"status": 27}, "POST": {"status": 6}}
-    assert (found["figures"]["failed_post_aside"], found["figures"]["failed_post_counted"]) == (3, 3)
+    assert found["figures"]["failed_in_flight"] == {"GET": 0, "POST": 3}
+    assert found["objectives"]["failed_post"]["value"] == 3
     assert found["objectives"]["rps_floor"]["detail"].startswith("of those due in a second; the worst begins at +20 s")
     assert len(found["failed_requests"]) == 20
 

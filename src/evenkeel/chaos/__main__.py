@@ -36,6 +36,8 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     index = commands.add_parser("index", help="one page over several runs", allow_abbrev=False)
     index.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     index.add_argument("--output", type=Path, metavar="FILE", help="default: index.html beside the first folder")
+    table = commands.add_parser("table", help="what clients saw of several runs, in Markdown", allow_abbrev=False)
+    table.add_argument("folders", type=Path, nargs="+", metavar="FOLDER")
     check = commands.add_parser("check", help="is the site of the plan on stdin steady?", allow_abbrev=False)
     check.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="for it to become so")
     check.add_argument("--no-alerts", action="store_true", help="whatever alert fires")
@@ -79,6 +81,11 @@ def _command(argv: Sequence[str]) -> int:
             from evenkeel.chaos.run.annotate import annotate
 
             print(annotate(arguments.folder, arguments.grafana, os.environ.get("GRAFANA_PASSWORD", "")))
+            return 0
+        case "table":
+            from evenkeel.chaos.report.table import table
+
+            print(table(arguments.folders), end="")
             return 0
         case _:
             from evenkeel.chaos.report.index import write

@@ -16,7 +16,7 @@ from evenkeel.load.records import Record
 
 # The load's first seconds: connections open, caches fill. And its last: answers are cut off by its end.
 WARM_UP, COOL_DOWN = 2.0, 1.0
-# Around inject to injected: a POST sent then may have been in flight to the target.
+# Around inject to injected: a request sent then may have been in flight to the target.
 IN_FLIGHT = 2.0
 # HAProxy's slowstart: a server that is back gets its share only after it.
 SETTLE = 3.0
@@ -56,8 +56,8 @@ class Metrics:
     Attributes:
         sent: requests by method.
         failures: by method and kind.
-        failed_post_aside: failed POSTs that were in flight when the fault struck.
-        failed_post_counted: the others.
+        failed_in_flight: of the failures, by method, those that were in flight when the fault struck.
+        slowest: seconds that the slowest answer took, by method.
         gap: (seconds, when it began) of the longest time without a successful answer.
         floor: (share of those due, when) of the worst second, counted from the fault.
         floor_anywhere: the same of the worst second wherever it begins.
@@ -71,8 +71,8 @@ class Metrics:
 
     sent: Mapping[str, int]
     failures: Mapping[str, Mapping[str, int]]
-    failed_post_aside: int
-    failed_post_counted: int
+    failed_in_flight: Mapping[str, int]
+    slowest: Mapping[str, float | None]
     gap: tuple[float, float]
     floor: tuple[float, float] | None
     floor_anywhere: tuple[float, float] | None
@@ -161,15 +161,15 @@ def measure(recording: Recording) -> Metrics:
     end = recording.stop - COOL_DOWN
     due, ok = due_times(records), analysis.successes(records)
     injected = recording.at("injected") or 0.0
-    posts = [each for each in analysis.failed(records) if each.method == "POST"]
-    aside = sum(-IN_FLIGHT <= each.at + each.late <= injected + IN_FLIGHT for each in posts)
+    in_flight = [each for each in analysis.failed(records) if -IN_FLIGHT <= each.at + each.late <= injected + IN_FLIGHT]
     out = rotation.out if plan.takes_out else None
     held = _held(recording)
+    sent = dict(sorted(Counter(each.method for each in records).items()))
     return Metrics(
-        sent=dict(sorted(Counter(each.method for each in records).items())),
+        sent=sent,
         failures=analysis.failures_by_method(records),
-        failed_post_aside=aside,
-        failed_post_counted=len(posts) - aside,
+        failed_in_flight={method: sum(each.method == method for each in in_flight) for method in sent},
+        slowest={method: analysis.latency(each for each in records if each.method == method).max for method in sent},
         gap=longest_gap(ok, start, recording.stop),
         floor=worst_second(due, ok, start, end, 1.0),
         floor_anywhere=worst_second(due, ok, start, end, 0.05),

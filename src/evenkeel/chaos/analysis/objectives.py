@@ -109,7 +109,8 @@ def objectives(recording: Recording, metrics: Metrics) -> list[Objective]:
     """Return every objective, judged."""
     slo, plan = recording.plan.slo, recording.plan
     gets, posts = metrics.sent.get("GET", 0), metrics.sent.get("POST", 0)
-    failed = sum(metrics.failures.get("GET", {}).values())
+    failed, failed_post = (sum(metrics.failures.get(method, {}).values()) for method in ("GET", "POST"))
+    in_flight = metrics.failed_in_flight.get("POST", 0)
     gap, gap_at = metrics.gap
     floor, anywhere = metrics.floor, metrics.floor_anywhere
     floor_status = HELD if floor and floor[0] >= slo.rps_floor - 1e-9 else DEVIATED
@@ -122,10 +123,10 @@ def objectives(recording: Recording, metrics: Metrics) -> list[Objective]:
         _count(
             "failed_post",
             "Failed POST",
-            metrics.failed_post_counted,
+            failed_post - in_flight,
             posts,
             slo.failed_post,
-            f"and {metrics.failed_post_aside} in flight when the fault struck, which nobody can save",
+            f"and {in_flight} in flight when the fault struck, which nobody can save",
         ),
         _most(
             "longest_gap",

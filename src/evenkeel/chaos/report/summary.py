@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from evenkeel.chaos.analysis.objectives import DEVIATED, HELD, INCOMPLETE, VOID
 from evenkeel.chaos.analysis.result import Result
 
@@ -25,8 +27,9 @@ def lines(result: Result) -> str:
     return "\n".join(found) + "\n"
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def row(cells: Iterable[str]) -> str:
+    """Return a line of a table in Markdown."""
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def markdown(result: Result) -> str:
@@ -36,8 +39,7 @@ def markdown(result: Result) -> str:
     found += [f"- {reason}" for reason in result.reasons] + ([""] if result.reasons else [])
     found += ["| objective | wanted | came | | |", "|---|---|---|---|---|"]
     for each in result.objectives:
-        cells = (each.title, each.goal, each.figure, each.status, each.detail)
-        found.append(f"| {' | '.join(_cell(text) for text in cells)} |")
+        found.append(row((each.title, each.goal, each.figure, each.status, each.detail)))
     found += ["", "## Timeline", "", "Seconds from the fault.", "", "| s | what |", "|---:|---|"]
-    found += [f"| {event.at:+.1f} | {_cell(event.text)} |" for event in result.events]
+    found += [row((f"{event.at:+.1f}", event.text)) for event in result.events]
     return "\n".join(found) + "\n"
