@@ -16,8 +16,10 @@ from threading import Thread
 import pytest
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.lab import engine, hosts, qemu, settings, uml, vm
+from evenkeel.lab import engine, hosts, settings
 from evenkeel.lab.__main__ import main
+from evenkeel.lab.kinds import vm
+from evenkeel.lab.providers import qemu, uml
 from evenkeel.lab.settings import Host, Lab, host_list, site_names
 
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")

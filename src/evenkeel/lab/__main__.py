@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.lab import containers, engine, hosts, images, inventory, mirror, vm
+from evenkeel.lab import engine, hosts, images, inventory, mirror
+from evenkeel.lab.kinds import containers, vm
 from evenkeel.lab.settings import DEFAULT_NAME, PROJECT, Lab, host_list, parse_hosts, parse_subnet, site_names
 from evenkeel.lab.system import install, say
 

@@ -17,9 +17,10 @@ from typing import Protocol
 import yaml
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.lab import images, qemu, uml
+from evenkeel.lab import images
 from evenkeel.lab.engine import docker
 from evenkeel.lab.hosts import ensure_containers, ensure_key, wait_for_ssh
+from evenkeel.lab.providers import qemu, uml
 from evenkeel.lab.settings import PROJECT, Host, Lab
 from evenkeel.lab.system import as_root, install, run, say
 

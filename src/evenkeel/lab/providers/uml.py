@@ -64,7 +64,7 @@ def make_own_disk(_: Path) -> None:
 
 
 def command(name: str, tap: str, mac: str, megabytes: int) -> list[str]:
-    """Return what starts a host in its folder; arguments as in :meth:`evenkeel.lab.vm.Provider.command`."""
+    """Return what starts a host in its folder; arguments as in :meth:`evenkeel.lab.kinds.vm.Provider.command`."""
     return [
         shutil.which("linux.uml") or "/usr/bin/linux.uml",
         f"umid={name}",

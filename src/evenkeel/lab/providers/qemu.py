@@ -116,7 +116,7 @@ def make_own_disk(folder: Path) -> None:
 
 
 def command(name: str, tap: str, mac: str, megabytes: int) -> list[str]:
-    """Return what starts a host in its folder; arguments as in :meth:`evenkeel.lab.vm.Provider.command`."""
+    """Return what starts a host in its folder; arguments as in :meth:`evenkeel.lab.kinds.vm.Provider.command`."""
     return [
         "qemu-system-x86_64",
         *("-name", name),

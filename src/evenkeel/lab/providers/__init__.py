@@ -1,0 +1,1 @@
+"""What runs VMs on this machine: each way is a module."""
