@@ -186,7 +186,9 @@ def test_hosts_of_another_kind_are_not_removed(
     monkeypatch.setattr(settings, "PROJECT", tmp_path)
     monkeypatch.setattr(engine, "ensure_engine", lambda: None)
     # VMs have a container beside each.
-    monkeypatch.setattr(hosts, "existing", lambda _: {"evenkeel-some-balancer": "0"})
+    monkeypatch.setattr(hosts, "docker", lambda *_: "evenkeel-some-balancer\t0\n")
+    # What comes after the refusal would make hosts on this machine.
+    monkeypatch.setattr(engine, "check_disk", lambda _: pytest.fail("It went on."))
     disk = tmp_path / ".lab" / "some" / "vm" / "balancer" / "disk.cow"
     if there == "vm":
         disk.parent.mkdir(parents=True)

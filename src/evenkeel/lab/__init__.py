@@ -1,1 +1,1 @@
-"""A whole site's hosts on this machine: containers that run systemd and sshd, and a mirror of what can't be reached."""
+"""A whole site's hosts on this machine: containers or VMs (kinds), and a mirror of what can't be reached."""

@@ -11,12 +11,9 @@ from contextlib import contextmanager
 
 from evenkeel.errors import EvenkeelError
 from evenkeel.lab import engine, hosts, images, inventory, mirror
-from evenkeel.lab.kinds import containers, vm
+from evenkeel.lab.kinds import DEFAULT_KIND, KINDS
 from evenkeel.lab.settings import DEFAULT_NAME, PROJECT, Lab, host_list, parse_hosts, parse_subnet, site_names
 from evenkeel.lab.system import install, say
-
-# What the hosts are; each module has the same four functions.
-KINDS = {"container": containers, "vm": vm}
 
 
 def up(lab: Lab, base: str, kind: str) -> None:
@@ -32,7 +29,7 @@ def up(lab: Lab, base: str, kind: str) -> None:
     """
     hosts_of_kind = KINDS[kind]
     engine.ensure_engine()
-    there = "vm" if vm.exist(lab) else "container" if hosts.existing(lab) else kind
+    there = next((name for name, each in KINDS.items() if each.exist(lab)), kind)
     if there != kind:
         raise EvenkeelError(f"The lab `{lab.name}` is there with KIND={there}: say that, or run make lab-down first.")
     engine.check_disk(len(lab.hosts) - len(hosts.existing(lab)))
@@ -49,12 +46,11 @@ def up(lab: Lab, base: str, kind: str) -> None:
 
 
 def down(lab: Lab) -> None:
-    """Remove the lab's containers with their volumes, its network, its keys and its inventory."""
-    vm.remove_hosts(lab)
+    """Remove the lab's hosts with all that they wrote, its network, its keys and its inventory."""
+    for kind in KINDS.values():
+        kind.remove_hosts(lab)
     if engine.answers():
-        for container in [*hosts.existing(lab), mirror.container(lab)]:
-            if engine.succeeds("container", "inspect", container):
-                engine.docker("rm", "--force", "--volumes", container)
+        hosts.remove(mirror.container(lab))
         if engine.succeeds("network", "inspect", lab.prefix):
             engine.docker("network", "rm", lab.prefix)
     else:
@@ -88,7 +84,7 @@ def _published(arguments: argparse.Namespace) -> dict[str, dict[int, int]]:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m evenkeel.lab", description=__doc__)
     parser.add_argument("command", choices=["engine", "up", "down"])
-    parser.add_argument("--kind", choices=KINDS, default="container", help="what the hosts are")
+    parser.add_argument("--kind", choices=sorted(KINDS), default=DEFAULT_KIND, help="what the hosts are")
     parser.add_argument("--name", default=DEFAULT_NAME, help="several labs run side by side under different names")
     parser.add_argument("--backends", type=int, default=3, help="backend-1 to backend-N beside the balancer")
     parser.add_argument("--hosts", default="", metavar="NAME:GROUP,…", help="these hosts instead of a whole site")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.lab.engine import docker, succeeds
+from evenkeel.lab.engine import answers, docker, succeeds
 from evenkeel.lab.settings import Host, Lab
 from evenkeel.lab.system import run, say
 
@@ -109,6 +109,19 @@ def existing(lab: Lab) -> dict[str, str]:
         for name, definition in (line.split("\t") for line in lines)
         if name.startswith(f"{lab.prefix}-")
     }
+
+
+def remove(container: str) -> None:
+    """Remove a container with its volumes, where there is one."""
+    if succeeds("container", "inspect", container):
+        docker("rm", "--force", "--volumes", container)
+
+
+def remove_containers(lab: Lab) -> None:
+    """Remove the containers of a lab's hosts; where no engine answers, none runs."""
+    if answers():
+        for container in existing(lab):
+            remove(container)
 
 
 def _definition(command: tuple[str, ...]) -> str:

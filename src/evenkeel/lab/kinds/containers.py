@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evenkeel.lab import images
 from evenkeel.lab.engine import client, docker
-from evenkeel.lab.hosts import ensure_containers, ensure_key, wait_for_ssh
+from evenkeel.lab.hosts import ensure_containers, ensure_key, existing, remove_containers, wait_for_ssh
 from evenkeel.lab.settings import Host, Lab
 
 _BOOT_SECONDS = 90
@@ -26,6 +26,12 @@ _RIGHTS = (
 )
 
 choose_base = images.base_image
+remove_hosts = remove_containers
+
+
+def exist(lab: Lab) -> bool:
+    """Return whether the lab has containers."""
+    return bool(existing(lab))
 
 
 def ensure_hosts(lab: Lab, base: str) -> None:

@@ -19,7 +19,7 @@ import yaml
 from evenkeel.errors import EvenkeelError
 from evenkeel.lab import images
 from evenkeel.lab.engine import docker
-from evenkeel.lab.hosts import ensure_containers, ensure_key, wait_for_ssh
+from evenkeel.lab.hosts import ensure_containers, ensure_key, remove_containers, wait_for_ssh
 from evenkeel.lab.providers import qemu, uml
 from evenkeel.lab.settings import PROJECT, Host, Lab
 from evenkeel.lab.system import as_root, install, run, say
@@ -183,10 +183,11 @@ def exist(lab: Lab) -> bool:
 
 
 def remove_hosts(lab: Lab) -> None:
-    """Cut the power of all VMs of a lab, and remove their disks and taps."""
+    """Cut the power of all VMs of a lab, and remove their disks, taps and the containers beside them."""
     for folder in _folders(lab):
         _remove(folder)
     shutil.rmtree(lab.state / "vm", ignore_errors=True)
+    remove_containers(lab)
 
 
 def _remove(folder: Path) -> None:
