@@ -9,7 +9,7 @@ import pytest
 
 from chaos_runs import Made
 from evenkeel.chaos.__main__ import main
-from evenkeel.chaos.analysis.result import examine
+from evenkeel.chaos.analysis.verdict import examine
 from evenkeel.chaos.record.recording import read_recording
 from evenkeel.chaos.report.journal import as_json, journal
 from evenkeel.chaos.report.table import table

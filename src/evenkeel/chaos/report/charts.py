@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from evenkeel import graphs
 from evenkeel.chaos.analysis.metrics import WARM_UP, phases
-from evenkeel.chaos.analysis.result import Result
+from evenkeel.chaos.analysis.verdict import Result
 from evenkeel.chaos.report.drawing import AMBER, GREEN, INK, PALETTE, RED, Painter, png_or_svg, svgs
 from evenkeel.load.records import Record
 from evenkeel.prometheus import Series

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from evenkeel.chaos.analysis.result import Result
+from evenkeel.chaos.analysis.verdict import Result
 from evenkeel.load import analysis
 
 FORMAT = 1

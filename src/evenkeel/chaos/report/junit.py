@@ -5,7 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from evenkeel.chaos.analysis.objectives import DEVIATED, UNJUDGED
-from evenkeel.chaos.analysis.result import Result
+from evenkeel.chaos.analysis.verdict import Result
 
 
 def junit(result: Result) -> str:

@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from evenkeel.chaos.analysis.objectives import seconds
-from evenkeel.chaos.analysis.result import Result
+from evenkeel.chaos.analysis.verdict import Result
 from evenkeel.chaos.report import charts
 from evenkeel.chaos.report.summary import WORDS
 from evenkeel.load import analysis

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from evenkeel.chaos.analysis.objectives import DEVIATED, HELD, INCOMPLETE, VOID
-from evenkeel.chaos.analysis.result import Result
+from evenkeel.chaos.analysis.verdict import Result
 
 WORDS = {
     HELD: "HELD: the site stayed within every objective.",
