@@ -1,4 +1,4 @@
-"""Each objective held or not, with its figure; and what follows for the run."""
+"""Each objective held or not, with its figure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from evenkeel.chaos.analysis.metrics import Metrics, Shares
 from evenkeel.chaos.record.recording import Recording
 
 HELD, DEVIATED, UNJUDGED = "held", "deviated", "not judged"
-VOID, INCOMPLETE = "void", "incomplete"
-EXIT = {HELD: 0, DEVIATED: 1, VOID: 3, INCOMPLETE: 3}
 # Of fewer answers a share says nothing.
 _ENOUGH = 50
 
@@ -166,12 +164,3 @@ def objectives(recording: Recording, metrics: Metrics) -> list[Objective]:
         )
     found.append(_share("share_after", "Shares after", metrics.shares["after"], even, slo.share_tolerance))
     return found
-
-
-def verdict(recording: Recording, found: list[Objective]) -> tuple[str, tuple[str, ...]]:
-    """Return the verdict and the reasons where the run doesn't count."""
-    if recording.schedule.faults:
-        return VOID, (*recording.schedule.faults, *recording.missing)
-    if recording.missing:
-        return INCOMPLETE, recording.missing
-    return (DEVIATED if any(each.status == DEVIATED for each in found) else HELD), ()

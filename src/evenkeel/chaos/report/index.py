@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos.analysis.objectives import DEVIATED, EXIT, HELD, INCOMPLETE, VOID
+from evenkeel.chaos.analysis.objectives import DEVIATED, HELD
+from evenkeel.chaos.analysis.verdict import EXIT, INCOMPLETE, VOID
 from evenkeel.chaos.record import run_folder
 from evenkeel.chaos.report import page
 from evenkeel.errors import EvenkeelError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from evenkeel.chaos.analysis.objectives import DEVIATED, HELD, INCOMPLETE, VOID
-from evenkeel.chaos.analysis.verdict import Result
+from evenkeel.chaos.analysis.objectives import DEVIATED, HELD
+from evenkeel.chaos.analysis.verdict import INCOMPLETE, VOID, Result
 
 WORDS = {
     HELD: "HELD: the site stayed within every objective.",

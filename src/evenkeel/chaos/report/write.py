@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from evenkeel.chaos.analysis.objectives import EXIT
-from evenkeel.chaos.analysis.verdict import examine
+from evenkeel.chaos.analysis.verdict import EXIT, examine
 from evenkeel.chaos.record import run_folder
 from evenkeel.chaos.record.recording import read_recording
 from evenkeel.chaos.report import charts, page, summary
