@@ -67,9 +67,14 @@ def objectives(fault: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[st
         settings: the defaults, by name; an objective may be computed from them.
     """
     templates = Environment(undefined=StrictUndefined, autoescape=False)
-    return {
-        name: float(templates.from_string(str(value)).render(settings)) for name, value in fault.get("slo", {}).items()
-    }
+
+    def number(value: object) -> float:
+        # A setting's default may be a template itself.
+        for _ in range(2):
+            value = templates.from_string(str(value)).render(settings)
+        return float(str(value))
+
+    return {name: number(value) for name, value in fault.get("slo", {}).items()}
 
 
 def table(faults: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Any]) -> str:

@@ -1,0 +1,42 @@
+"""How long HAProxy's checks take to notice a server that falls silent."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.errors import AnsibleFilterError
+
+from haproxy import haproxy_detection
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+DEFAULTS: dict[str, Any] = yaml.safe_load((ROLES / "haproxy" / "defaults" / "main.yml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("silence", "change", "milliseconds"),
+    [
+        # An interval, three quick ones, four time limits.
+        ("gone", {}, 500 + 3 * 600 + 4 * 400),
+        ("hung", {}, 500 + 3 * 600 + 4 * 2000),
+        ("gone", {"haproxy_check_interval": "300ms"}, 300 + 3 * 600 + 4 * 300),
+        ("hung", {"haproxy_check_fall": "2", "haproxy_check_timeout": "1m"}, 500 + 600 + 2 * 60_000),
+    ],
+)
+def test_time_follows_from_the_settings(silence: str, change: dict[str, str], milliseconds: int) -> None:
+    assert haproxy_detection(DEFAULTS | change, silence) == milliseconds
+
+
+def test_unknown_silence_is_an_error() -> None:
+    with pytest.raises(AnsibleFilterError, match="knows gone and hung, not 'dead'"):
+        haproxy_detection(DEFAULTS, "dead")
+
+
+@pytest.mark.parametrize(("name", "silence"), [("chaos_detect_seconds", "gone"), ("chaos_detect_hung_seconds", "hung")])
+def test_chaos_expects_what_the_defaults_take(name: str, silence: str) -> None:
+    default = yaml.safe_load((ROLES / "chaos" / "defaults" / "main.yml").read_text())[name]
+    (seconds,) = re.findall(r"default\((\d+)\)", default)
+    assert 1000 < 1000 * int(seconds) - haproxy_detection(DEFAULTS, silence) <= 2000
