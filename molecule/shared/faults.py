@@ -230,7 +230,6 @@ def engine_restart(scenario: Scenario, name: str) -> Iterator[None]:
 def reboot(scenario: Scenario, name: str) -> Iterator[None]:
     """The host is rebooted by its own init."""
     before = _started(scenario, name)
-    # The session may end before its answer.
-    scenario.host(name).run("systemctl reboot")
+    scenario.reboot(name)
     yield
     wait_until(lambda: _started(scenario, name) != before, "the host has rebooted", seconds=120)

@@ -51,6 +51,12 @@ class Scenario:
         """Return a host, reached by SSH as its unprivileged user; commands run through sudo."""
         return testinfra.get_host(f"ansible://{name}?ansible_inventory={self.inventory}&sudo=True")
 
+    def reboot(self, name: str) -> None:
+        """Let a host's own init reboot it."""
+        # The session may end before its answer.
+        with suppress(RuntimeError):
+            self.host(name).run("systemctl --no-block reboot")
+
     def play(self, playbook: str, *arguments: str, inventory: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Run a playbook of the project and return its result, whatever its exit code."""
         return subprocess.run(

@@ -57,7 +57,7 @@ def test_overloaded_host_announces_its_reboot_before_anything_fails(scenario: Sc
     engine = host.check_output("cat /run/docker.pid")
     host.check_output(f"kill -STOP {engine}")
     try:
-        host.run("systemctl reboot")
+        scenario.reboot(VICTIM)
         wait_until(is_out, "the balancer knows")
     finally:
         host.run(f"kill -CONT {engine}")

@@ -70,7 +70,7 @@ def test_hosts_have_kernels_of_their_own(scenario: Scenario) -> None:
 def test_orderly_reboot_of_every_host_needs_nobody(scenario: Scenario) -> None:
     before = boots(scenario)
     for name in scenario.addresses:
-        scenario.host(name).run("systemctl --no-block reboot")
+        scenario.reboot(name)
     wait_for_boots(scenario, before)
 
 
