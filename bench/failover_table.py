@@ -1,28 +1,35 @@
 """What clients see of each fault: every event of the table in docs/failover.md, several times, on a running site.
 
 Use: ``make bench-failover`` (on the lab, whose hosts it cuts off, freezes and reboots), ``ARGS="--only cut --runs 1"``.
-Prints a line per run and the table in Markdown. It measures; molecule's scenario `default` judges.
+Each run leaves a folder as those of ``chaos.yml`` do, with its journal and its report; the table is made of the
+journals. It measures; molecule's scenario `default` judges.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import changes
 import faults
-from failover import Outcome, under_load
-from scenario import Scenario
+from failover import MIX, RATE, WARM_UP, wait_until_all_up
+from scenario import PROJECT, Scenario
+
+from evenkeel.chaos.record import run_folder
+from evenkeel.chaos.record.timeline import Mark, add
+from evenkeel.chaos.report.table import table
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
 OTHERS = ("backend-1", "backend-3")
-# The generator shares the cores that are kept busy: it may be late, and says by how much.
-LATE = ("--max-lateness", "3")
 
 
 @dataclass(frozen=True)
@@ -33,8 +40,9 @@ class Event:
         name: what ``--only`` calls it.
         what: what happens, in words.
         faults: the same, done.
-        seconds: how long it lasts; 0 for what is announced, which may cost no request, in flight or not.
-        arguments: more of them for the load generator.
+        seconds: how long it lasts; 0 for what is over when it has been done.
+        takes_out: whether the victim is to leave the rotation.
+        max_lateness: seconds by which the load generator may be late: it shares the cores with what keeps them busy.
         around: what holds before the load begins and after it ends.
     """
 
@@ -42,100 +50,173 @@ class Event:
     what: str
     faults: Callable[[Scenario], Sequence[AbstractContextManager[None]]]
     seconds: float
-    arguments: Sequence[str] = ()
+    takes_out: bool = False
+    max_lateness: float = 0.5
     around: Callable[[Scenario], AbstractContextManager[None]] = lambda _: nullcontext()
 
 
 EVENTS = (
     Event("none", "nothing", lambda _: [], 20),
-    Event("deploy", "deploy of a new version, then rollback", lambda s: [changes.deploy_and_rollback(s)], 0, LATE),
-    Event("never", "deploy of a version that never gets ready", lambda s: [changes.failed_deploy(s, VICTIM)], 0, LATE),
-    Event("site", "changed settings, a backend fewer, and back", lambda s: [changes.changed_site(s, VICTIM)], 0, LATE),
-    Event("reboot", "reboot of a backend", lambda site: [faults.reboot(site, VICTIM)], 0),
+    Event(
+        "deploy",
+        "deploy of a new version, then rollback",
+        lambda site: [changes.deploy_and_rollback(site)],
+        0,
+        max_lateness=3,
+    ),
+    Event(
+        "never",
+        "deploy of a version that never gets ready",
+        lambda site: [changes.failed_deploy(site, VICTIM)],
+        0,
+        max_lateness=3,
+    ),
+    Event(
+        "site",
+        "changed settings, a backend fewer, and back",
+        lambda site: [changes.changed_site(site, VICTIM)],
+        0,
+        max_lateness=3,
+    ),
+    Event("reboot", "reboot of a backend", lambda site: [faults.reboot(site, VICTIM)], 0, takes_out=True),
     Event("crash", "SIGKILL of the container", lambda site: [faults.crash(site, VICTIM)], 5),
     Event("engine", "restart of the engine", lambda site: [faults.engine_restart(site, VICTIM)], 0),
-    Event("cut", "power cut, 20 s", lambda site: [faults.power_cut(site, VICTIM)], 20),
-    Event("frozen", "SIGSTOP of the workers, 20 s", lambda site: [faults.frozen(site, VICTIM)], 20),
+    Event("cut", "power cut, 20 s", lambda site: [faults.power_cut(site, VICTIM)], 20, takes_out=True),
+    Event("frozen", "SIGSTOP of the workers, 20 s", lambda site: [faults.frozen(site, VICTIM)], 20, takes_out=True),
     Event("loss", "20 % packet loss each way, 20 s", lambda site: [faults.loss(site, VICTIM, 0.2)], 20),
-    Event("busy", "every core busy, 10 s", lambda _: [faults.saturation()], 10, LATE),
-    Event("two", "power cut of two of three, 20 s", lambda s: [faults.power_cut(s, n) for n in BACKENDS[1:]], 20),
+    Event("busy", "every core busy, 10 s", lambda _: [faults.saturation()], 10, max_lateness=3),
+    Event(
+        "two",
+        "power cut of two of three, 20 s",
+        lambda site: [faults.power_cut(site, name) for name in BACKENDS[1:]],
+        20,
+        takes_out=True,
+    ),
     Event(
         "reloads",
         "50 reloads in a minute, one backend dead",
-        lambda s: [faults.stopped(s, VICTIM), changes.reloads(s, VICTIM, 50, pause=0.6)],
+        lambda site: [faults.stopped(site, VICTIM), changes.reloads(site, VICTIM, 50, pause=0.6)],
         0,
     ),
     # Nothing is down in these, or not what is slow.
     Event(
         "stall-0.5",
         "no packet for 0.5 s from any backend, 3 times",
-        lambda s: [faults.stall(s, *BACKENDS, seconds=0.5)],
+        lambda site: [faults.stall(site, *BACKENDS, seconds=0.5)],
         0,
     ),
-    Event("stall-1", "… for 1 s, 3 times", lambda s: [faults.stall(s, *BACKENDS, seconds=1)], 0),
-    Event("stall-2", "… for 2 s, 3 times", lambda s: [faults.stall(s, *BACKENDS, seconds=2)], 0),
+    Event("stall-1", "… for 1 s, 3 times", lambda site: [faults.stall(site, *BACKENDS, seconds=1)], 0),
+    Event("stall-2", "… for 2 s, 3 times", lambda site: [faults.stall(site, *BACKENDS, seconds=2)], 0),
     Event(
         "cut-stall",
         "power cut of one; the others pass no packet for 1 s, 3 times",
-        lambda s: [faults.power_cut(s, VICTIM), faults.stall(s, *OTHERS, seconds=1)],
+        lambda site: [faults.power_cut(site, VICTIM), faults.stall(site, *OTHERS, seconds=1)],
         1,
+        takes_out=True,
     ),
     Event(
         "balancer",
         "no packet for 1 s from the balancer, 3 times",
-        lambda s: [faults.stall(s, "balancer", seconds=1)],
+        lambda site: [faults.stall(site, "balancer", seconds=1)],
         0,
     ),
     Event(
         "late",
         "the application 1.5 s late on all backends, 10 s",
-        lambda s: [faults.late(s, *BACKENDS, seconds=1.5)],
+        lambda site: [faults.late(site, *BACKENDS, seconds=1.5)],
         10,
     ),
     Event(
         "overload",
         "reboot of a backend while the others have four busy loops for each core",
-        lambda s: [faults.overload(s, *OTHERS, times=4), faults.reboot(s, VICTIM)],
+        lambda site: [faults.overload(site, *OTHERS, times=4), faults.reboot(site, VICTIM)],
         10,
-        LATE,
+        takes_out=True,
+        max_lateness=3,
     ),
-    Event("worker", "SIGKILL of HAProxy's worker", lambda s: [faults.worker_killed(s)], 2),
+    Event("worker", "SIGKILL of HAProxy's worker", lambda site: [faults.worker_killed(site)], 2),
     # The proof that the rows above could show a loss.
     Event(
         "guide",
         "power cut, 20 s, the guide's settings",
-        lambda s: [faults.power_cut(s, VICTIM)],
+        lambda site: [faults.power_cut(site, VICTIM)],
         20,
+        takes_out=True,
         around=changes.guide,
     ),
 )
 
 
-def lost(event: Event, outcome: Outcome, method: str) -> str:
-    """Return how many requests of a method failed, of how many, and whether those were in flight at the fault."""
-    failed, later = len(outcome.failed(method)), len(outcome.failed_later(method))
-    count = f"{failed} of {sum(record.method == method for record in outcome.run.records)}"
-    if not failed or not event.seconds:
-        return count
-    return f"{count}, {later} NOT in flight" if later else f"{count}, in flight"
+def plan(scenario: Scenario, event: Event) -> dict[str, object]:
+    """Return the run.json of an event's run."""
+    balancer = scenario.addresses["balancer"]
+    return {
+        "fault": event.name,
+        "what": event.what,
+        "target": VICTIM,
+        "takes_out": event.takes_out,
+        "recover_from": "undone",
+        "hosts": {"backends": list(BACKENDS), "balancers": ["balancer"]},
+        "url": f"http://{balancer}",
+        "rate": RATE,
+        "mix": MIX,
+        # A patient client's: it may outlive a fault.
+        "timeout": 35,
+        "max_lateness": event.max_lateness,
+        "limit": 900,
+        "haproxy": {"balancer": f"http://{balancer}:8404"},
+        "prometheus": f"http://{balancer}:9090",
+    }
 
 
-def row(event: Event, outcomes: Sequence[Outcome]) -> str:
-    """Return an event's line of the table: the worst of its runs, and how many of them count."""
-    counted = [outcome for outcome in outcomes if outcome.summary.valid]
-    if not counted:
-        return f"| {event.what} | no run counts | | | | | 0 |"
-
-    def worst(method: str) -> str:
-        chosen = max(counted, key=lambda outcome: (len(outcome.failed_later(method)), len(outcome.failed(method))))
-        return lost(event, chosen, method)
-
-    return (
-        f"| {event.what} | {worst('GET')} | {worst('POST')} "
-        f"| {max(outcome.longest_gap for outcome in counted):.2f} s "
-        f"| {max(outcome.slowest_get for outcome in counted):.2f} s "
-        f"| {min(outcome.summary.rps_floor or 0 for outcome in counted)} | {len(counted)} |"
+def chaos(command: str, folder: Path, stdin: str = "") -> str:
+    """Run a command of ``evenkeel.chaos`` on a run's folder and return what it said; a verdict is no failure."""
+    done = subprocess.run(
+        [sys.executable, "-m", "evenkeel.chaos", command, str(folder)],
+        input=stdin,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
+    if done.returncode and not (command == "report" and done.returncode in (1, 3)):
+        sys.exit(f"{done.stderr.strip()} ({folder})")
+    return done.stdout
+
+
+def run(scenario: Scenario, event: Event, folder: Path) -> None:
+    """Let an event happen under load, and leave the folder of the run."""
+
+    def mark(name: str) -> None:
+        add(folder, Mark(time.time(), name, ""))
+
+    folder.mkdir(parents=True)
+    run_folder.write_text(folder / run_folder.PLAN, json.dumps(plan(scenario, event), indent=1) + "\n")
+    wait_until_all_up(scenario)
+    mark("begin")
+    # Load and sampler end with this process, however it ends; there is no playbook to undo anything with.
+    chaos("start", folder, json.dumps({"pid": os.getpid(), "command": None, "directory": str(PROJECT)}))
+    try:
+        time.sleep(WARM_UP)
+        with ExitStack() as stack:
+            mark("inject")
+            if not event.seconds:
+                # What is lost while it is being done was not just in flight.
+                mark("injected")
+            for fault in event.faults(scenario):
+                stack.enter_context(fault)
+            if event.seconds:
+                mark("injected")
+            time.sleep(event.seconds)
+            mark("undo")
+        mark("undone")
+        wait_until_all_up(scenario)
+        mark("recovered")
+        time.sleep(WARM_UP)
+    finally:
+        chaos("stop", folder)
+    print(chaos("report", folder), flush=True)
 
 
 def main() -> None:
@@ -148,27 +229,14 @@ def main() -> None:
     if not arguments.inventory.exists():
         parser.error(f"there is no {arguments.inventory}: bring the lab up first (make lab)")
     scenario = Scenario.of(arguments.inventory.resolve())
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for event in [each for each in EVENTS if not arguments.only or each.name in arguments.only]:
-            outcomes = []
-            for number in range(arguments.runs):
-                records = Path(folder) / f"{event.name}-{number}.gz"
-                with event.around(scenario):
-                    outcome = under_load(
-                        scenario, records, *event.faults(scenario), seconds=event.seconds, arguments=event.arguments
-                    )
-                failed = ", ".join(f"{method} failed: {lost(event, outcome, method)}" for method in ("GET", "POST"))
-                print(
-                    f"{event.what}: {outcome}, {failed}",
-                    flush=True,
-                )
-                outcomes.append(outcome)
-            rows.append(row(event, outcomes))
-    print(
-        "\n| event | failed GET | failed POST | longest gap | slowest GET | lowest answers/s of 110 | runs that count |"
-    )
-    print("\n".join(["|---|---|---|---|---|---|---|", *rows]))
+    reports = PROJECT / "reports" / time.strftime("failover-%Y%m%dT%H%M%SZ", time.gmtime())
+    folders = []
+    for event in [each for each in EVENTS if not arguments.only or each.name in arguments.only]:
+        for number in range(1, arguments.runs + 1):
+            folders.append(reports / f"{event.name}-{number}")
+            with event.around(scenario):
+                run(scenario, event, folders[-1])
+    print(table(folders), end="")
 
 
 if __name__ == "__main__":
