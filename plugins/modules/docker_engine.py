@@ -361,12 +361,17 @@ def _store_default(key: str) -> str:
     return _DEFAULT_ROOT if key == "data-root" else ""
 
 
+# Distributions' packages of clients, plugins and what an engine needs.
+_NO_ENGINES = {"docker-cli", "docker-buildx", "docker-compose", "docker-compose-v2", "docker-doc", "podman-docker"}
+_NO_ENGINES |= {"containerd", "runc"}
+
+
 def _engine_problems(
     found: Found, conflicting: Sequence[str], wanted: Mapping[str, str], mine: bool, newer: bool, adopt: bool
 ) -> list[str]:
     """Return why the engine that is there must not be replaced unasked."""
     running = f"with {_count(found.containers)} running" if found.containers else "with nothing running"
-    if found.engine and not found.version and not conflicting:
+    if found.engine and not found.version and not set(conflicting) - _NO_ENGINES:
         return [
             f"An engine runs here that no package of docker_conflicting_packages brought, {running}: this project "
             "can't replace it. Remove it yourself (`snap remove docker`, for one), or leave this host out."

@@ -28,7 +28,7 @@ from docker_engine import (
 OURS: dict[str, Any] = {"live-restore": True, "log-opts": {"max-size": "10m"}, "registry-mirrors": ["http://a"]}
 PACKAGES = ["docker-ce=5:29.8.2-*", "containerd.io=2.3.6-*", "docker-buildx-plugin=0.37.1-*", "python3-requests"]
 INSTALLED = {"docker-ce": ("5:29.8.2-1~debian.13~trixie", False), "containerd.io": ("2.3.6-1~debian.13~trixie", False)}
-CONFLICTING = ["docker.io", "podman-docker", "containerd"]
+CONFLICTING = ["docker.io", "docker-buildx", "podman-docker", "containerd"]
 
 
 def planned(found: Found, newer: bool = False, **parameters: Any) -> Plan:
@@ -162,9 +162,10 @@ def test_containers_of_others_count_too() -> None:
     assert "of Podman's, which stay" in planned(podman).problems[0]
 
 
+@pytest.mark.parametrize("packages", [{}, {"docker-buildx": ("0.13", False), "containerd": ("1.7", False)}])
 @pytest.mark.parametrize("adopt", [False, True])
-def test_engine_of_no_package_is_refused(adopt: bool) -> None:
-    found = Found(engine=True, containers=["web (nginx:1)"])
+def test_engine_of_no_package_is_refused(adopt: bool, packages: dict[str, tuple[str, bool]]) -> None:
+    found = Found(packages=packages, engine=True, containers=["web (nginx:1)"])
     assert "snap remove docker" in planned(found, adopt=adopt).problems[0]
 
 

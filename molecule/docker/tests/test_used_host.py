@@ -151,3 +151,49 @@ def test_engine_that_cant_start_says_why(scenario: Scenario, host: Any) -> None:
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout
     assert host.service("docker").is_running
+
+
+@pytest.fixture
+def distributions_engine(host: Any) -> str:
+    """The distribution's engine in place of Docker's, on a host that this project never saw; returns its container.
+
+    The test that adopts it leaves the host as the project sets it up.
+    """
+    mirrors = json.loads(host.check_output("cat %s", SETTINGS)).get("registry-mirrors", [])
+    image = yaml.safe_load((PROJECT / "roles/pushgateway/defaults/main.yml").read_text())["pushgateway_image"]
+    ours = "docker-ce docker-ce-cli containerd.io docker-buildx-plugin docker-compose-plugin"
+    host.check_output("DEBIAN_FRONTEND=noninteractive apt-get purge -qq --allow-change-held-packages %s", ours)
+    host.check_output(
+        "rm -r /var/lib/evenkeel/docker /etc/apt/sources.list.d/docker.sources /etc/apt/keyrings/docker.asc"
+    )
+    host.check_output("rm -rf /etc/docker && mkdir /etc/docker && apt-get update -qq")
+    write(host, SETTINGS, json.dumps({"registry-mirrors": mirrors}))
+    # From Debian 13 on the client is a package of its own.
+    client = "docker-cli" if host.run("apt-cache show docker-cli").rc == 0 else ""
+    theirs = f"docker.io docker-buildx {client}"
+    host.check_output(f"DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends {theirs}")
+    host.check_output("docker run -d --name web %s", image)
+    return str(host.check_output("docker inspect --format '{{.Id}}' web"))
+
+
+def test_distributions_engine_is_replaced_when_said_and_its_containers_run_again(
+    scenario: Scenario, host: Any, distributions_engine: str
+) -> None:
+    before = started(host)
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 2
+    said = "with 1 container (web) on it, which stop meanwhile and are started again. docker_adopt: true replaces it by"
+    assert said in words(run.stdout)
+    assert "changed=0" in run.stdout
+    assert started(host) == before
+    run = scenario.play(CONVERGE, "-e", "docker_adopt=true")
+    assert run.returncode == 0, run.stdout
+    assert host.package("docker-ce").is_installed
+    assert not host.package("docker.io").is_installed
+    assert (
+        host.check_output("docker inspect --format '{{.Id}} {{.State.Running}}' web") == f"{distributions_engine} true"
+    )
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+    assert "changed=0" in run.stdout
+    host.check_output("docker rm -f web")
