@@ -20,8 +20,8 @@ from pathlib import Path
 
 import changes
 import faults
-from failover import MIX, RATE, WARM_UP, wait_until_all_up
 from scenario import PROJECT, Scenario
+from under_load import MIX, RATE, WARM_UP, wait_until_all_up
 
 from evenkeel.chaos.record import run_folder
 from evenkeel.chaos.record.timeline import Mark, add

@@ -11,8 +11,8 @@ from typing import Any
 
 import requests
 import yaml
-from failover import states
 from scenario import PROJECT, Scenario, wait_until
+from under_load import states
 
 OLD, NEW = "1.0.0", "2.0.0"
 # The image that every backend has already: it starts, logs, and never answers on the application's port.

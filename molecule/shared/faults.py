@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
-from failover import states
 from scenario import PROJECT, Scenario, wait_until
+from under_load import states
 
 from evenkeel.lab.system import as_root
 

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import requests
-from failover import states
 from scenario import PROJECT, Scenario
+from under_load import states
 
 LOCK = "/run/evenkeel-deploy.lock"
 DRAINED = "/run/evenkeel-drained"

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from failover import states, wait_until_all_up
 from faults import stopped
 from kills import LOCK
 from scenario import PROJECT, Scenario, recap, wait_until
+from under_load import states, wait_until_all_up
 
 STATE = "/run/evenkeel-chaos"
 VICTIM = "backend-2"

@@ -9,8 +9,8 @@ import pytest
 import requests
 import yaml
 from changes import BALANCER, played, without
-from failover import states
 from scenario import Scenario, recap, wait_until
+from under_load import states
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 

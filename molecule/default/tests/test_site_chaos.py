@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from changes import played
-from failover import states, wait_until_all_up
 from scenario import Scenario, wait_until
+from under_load import states, wait_until_all_up
 
 VICTIM = "backend-2"
 

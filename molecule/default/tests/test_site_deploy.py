@@ -8,8 +8,8 @@ import changes
 import kills
 import pytest
 from changes import OLD, containers, deploys_log, versions
-from failover import Outcome, under_load
 from scenario import Scenario
+from under_load import Outcome, under_load
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 BUSY = ("--max-lateness", "5")

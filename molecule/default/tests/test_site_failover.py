@@ -14,8 +14,8 @@ import changes
 import faults
 import pytest
 import requests
-from failover import Outcome, answers, states, under_load, wait_until_all_up
 from scenario import Scenario, wait_until
+from under_load import Outcome, answers, states, under_load, wait_until_all_up
 
 from evenkeel.load import failures
 

@@ -10,9 +10,9 @@ import kills
 import pytest
 import requests
 from changes import NEVER_READY, NEW, OLD, containers, deploys_log, played, settings, versions
-from failover import wait_until_all_up
 from kills import LOCK
 from scenario import Scenario
+from under_load import wait_until_all_up
 
 # Nothing is watched here.
 SITE = ["site.yml", "--skip-tags", "cpu_monitor,prometheus,grafana"]

@@ -13,8 +13,8 @@ import changes
 import pytest
 import requests
 import yaml
-from failover import states
 from scenario import Scenario, wait_until
+from under_load import states
 
 # They share two cores, and a boot takes most of them.
 BOOT_SECONDS = 300
