@@ -100,7 +100,7 @@ gameday: $(VENV)/ready ## All FAULTS, one after the other, and a page about all 
 	    -e "chaos_reports=$$folder" || true; \
 	  compgen -G "$$folder/*-$$fault-*" >/dev/null || mkdir "$$folder/$$fault-did-not-run"; \
 	done; \
-	python -m evenkeel.chaos table "$$folder"/*/; python -m evenkeel.chaos index "$$folder"/*/ --output "$$folder/index.html"
+	python -m evenkeel.chaos table "$$folder"/*/ || true; python -m evenkeel.chaos index "$$folder"/*/ --output "$$folder/index.html"
 
 .PHONY: picture
 picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.png

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -30,6 +31,7 @@ from evenkeel.chaos.report.table import table
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
 OTHERS = ("backend-1", "backend-3")
+ADVICE = "The benchmark was killed, and nobody undoes its fault: make lab-down, then make lab."
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Event:
         what: what happens, in words.
         faults: the same, done.
         seconds: how long it lasts; 0 for what is over when it has been done.
+        target: the host it strikes, as far as one does.
         takes_out: whether the victim is to leave the rotation.
         max_lateness: seconds by which the load generator may be late: it shares the cores with what keeps them busy.
         around: what holds before the load begins and after it ends.
@@ -50,6 +53,7 @@ class Event:
     what: str
     faults: Callable[[Scenario], Sequence[AbstractContextManager[None]]]
     seconds: float
+    target: str = VICTIM
     takes_out: bool = False
     max_lateness: float = 0.5
     around: Callable[[Scenario], AbstractContextManager[None]] = lambda _: nullcontext()
@@ -119,6 +123,7 @@ EVENTS = (
         "no packet for 1 s from the balancer, 3 times",
         lambda site: [faults.stall(site, "balancer", seconds=1)],
         0,
+        target="balancer",
     ),
     Event(
         "late",
@@ -134,7 +139,7 @@ EVENTS = (
         takes_out=True,
         max_lateness=3,
     ),
-    Event("worker", "SIGKILL of HAProxy's worker", lambda site: [faults.worker_killed(site)], 2),
+    Event("worker", "SIGKILL of HAProxy's worker", lambda site: [faults.worker_killed(site)], 2, target="balancer"),
     # The proof that the rows above could show a loss.
     Event(
         "guide",
@@ -153,9 +158,18 @@ def plan(scenario: Scenario, event: Event) -> dict[str, object]:
     return {
         "fault": event.name,
         "what": event.what,
-        "target": VICTIM,
+        "target": event.target,
         "takes_out": event.takes_out,
         "recover_from": "undone",
+        # Measured, not judged, but for failed requests.
+        "slo": {
+            "longest_gap": 10,
+            "rps_floor": 0,
+            "p99": 35,
+            "detect": 30,
+            "recover": 300,
+            "share_tolerance": 1,
+        },
         "hosts": {"backends": list(BACKENDS), "balancers": ["balancer"]},
         "url": f"http://{balancer}",
         "rate": RATE,
@@ -195,14 +209,15 @@ def run(scenario: Scenario, event: Event, folder: Path) -> None:
     run_folder.write_text(folder / run_folder.PLAN, json.dumps(plan(scenario, event), indent=1) + "\n")
     wait_until_all_up(scenario)
     mark("begin")
-    # Load and sampler end with this process, however it ends; there is no playbook to undo anything with.
-    chaos("start", folder, json.dumps({"pid": os.getpid(), "command": None, "directory": str(PROJECT)}))
+    # Load and sampler end with this process, however it ends.
+    call = {"pid": os.getpid(), "command": [], "directory": str(PROJECT), "advice": ADVICE}
+    chaos("start", folder, json.dumps(call))
     try:
         time.sleep(WARM_UP)
         with ExitStack() as stack:
             mark("inject")
             if not event.seconds:
-                # What is lost while it is being done was not just in flight.
+                # What is lost later than at its beginning was not just in flight.
                 mark("injected")
             for fault in event.faults(scenario):
                 stack.enter_context(fault)
@@ -216,7 +231,8 @@ def run(scenario: Scenario, event: Event, folder: Path) -> None:
         time.sleep(WARM_UP)
     finally:
         chaos("stop", folder)
-    print(chaos("report", folder), flush=True)
+    chaos("report", folder)
+    print(table([folder]).splitlines()[-1], flush=True)
 
 
 def main() -> None:
@@ -230,13 +246,18 @@ def main() -> None:
         parser.error(f"there is no {arguments.inventory}: bring the lab up first (make lab)")
     scenario = Scenario.of(arguments.inventory.resolve())
     reports = PROJECT / "reports" / time.strftime("failover-%Y%m%dT%H%M%SZ", time.gmtime())
-    folders = []
-    for event in [each for each in EVENTS if not arguments.only or each.name in arguments.only]:
-        for number in range(1, arguments.runs + 1):
-            folders.append(reports / f"{event.name}-{number}")
-            with event.around(scenario):
-                run(scenario, event, folders[-1])
-    print(table(folders), end="")
+    # An end by a signal undoes the fault that is in force, as Ctrl-C does.
+    for each in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lambda *_: sys.exit("The benchmark was ended."))
+    folders: list[Path] = []
+    try:
+        for event in [event for event in EVENTS if not arguments.only or event.name in arguments.only]:
+            for number in range(1, arguments.runs + 1):
+                folders.append(reports / f"{event.name}-{number}")
+                with event.around(scenario):
+                    run(scenario, event, folders[-1])
+    finally:
+        print("\n" + table([folder for folder in folders if folder.exists()]), end="")
 
 
 if __name__ == "__main__":

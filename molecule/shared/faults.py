@@ -105,6 +105,8 @@ def stall(scenario: Scenario, *names: str, seconds: float, times: int = 3, pause
     # In the hosts' networks, by this machine's programs: not every host has some. All of them at the same moment.
     script = """
         set -e
+        trap 'rules -D 2>/dev/null || true' EXIT
+        trap 'exit 1' INT TERM HUP
         rules() {
             printf '%s\\n' '*raw' "$1 PREROUTING ! -i lo -j DROP" COMMIT \\
                 '*mangle' "$1 POSTROUTING ! -o lo -j DROP" COMMIT | iptables-restore --wait --noflush

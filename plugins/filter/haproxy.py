@@ -2,40 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.community.general.plugins.filter.time import to_milliseconds
+
+# HAProxy's units of time, in milliseconds; without one it is milliseconds.
+_UNITS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def haproxy_detection(settings: Mapping[str, Any], silence: str) -> int:
-    """Return after how many milliseconds, at most, a silent server is DOWN.
+def _milliseconds(time: object) -> float:
+    number = str(time).rstrip("abcdefghijklmnopqrstuvwxyz")
+    return float(number) * _UNITS[str(time)[len(number) :] or "ms"]
+
+
+def _detection(settings: Mapping[str, Any], defaults: Mapping[str, Any], silence: str) -> int:
+    def value(name: str) -> Any:
+        return settings[name] if name in settings else defaults[name]
+
+    def time(name: str) -> float:
+        return _milliseconds(value(f"haproxy_{name}"))
+
+    # HAProxy gives a check's connection no longer than its interval.
+    connect = min(time("timeout_connect"), time("check_interval"))
+    limit = connect if silence == "gone" else time("check_timeout")
+    fall = int(value("haproxy_check_fall"))
+    return int(time("check_interval") + (fall - 1) * time("check_fast_interval") + fall * limit)
+
+
+def haproxy_detection(
+    balancers: Iterable[Mapping[str, Any]], silence: str, defaults: Mapping[str, Any] | None = None
+) -> int:
+    """Return after how many milliseconds, at most, a silent server is DOWN at all balancers.
 
     At worst it falls silent just after a check. Then a whole interval passes, and then checks that fail, each up to its
     time limit. That is the connection's for a host that is gone, and the check's for a process that accepts and never
     answers.
 
     Args:
-        settings: the role's ``haproxy_check_*`` and ``haproxy_timeout_connect``, by name.
+        balancers: of each, the role's ``haproxy_check_*`` and ``haproxy_timeout_connect``, by name.
         silence: ``gone`` or ``hung``.
+        defaults: the role's, for what a balancer does not set.
 
     Raises:
         AnsibleFilterError: another kind of silence.
     """
-
-    def time(name: str) -> float:
-        return float(to_milliseconds(settings[f"haproxy_{name}"]))
-
-    if silence == "gone":
-        # HAProxy gives a check's connection no longer than its interval.
-        limit = min(time("timeout_connect"), time("check_interval"))
-    elif silence == "hung":
-        limit = time("check_timeout")
-    else:
+    if silence not in ("gone", "hung"):
         raise AnsibleFilterError(f"haproxy_detection knows gone and hung, not {silence!r}.")
-    fall = int(settings["haproxy_check_fall"])
-    return int(time("check_interval") + (fall - 1) * time("check_fast_interval") + fall * limit)
+    return max((_detection(each, defaults or {}, silence) for each in balancers), default=0)
 
 
 class FilterModule:

@@ -361,9 +361,9 @@ def _store_default(key: str) -> str:
     return _DEFAULT_ROOT if key == "data-root" else ""
 
 
-# Distributions' packages of clients, plugins and what an engine needs.
-_NO_ENGINES = {"docker-cli", "docker-buildx", "docker-compose", "docker-compose-v2", "docker-doc", "podman-docker"}
-_NO_ENGINES |= {"containerd", "runc"}
+# Distributions' packages that bring no dockerd: clients, plugins and what it needs.
+_WITHOUT_ENGINE = {"docker-cli", "docker-buildx", "docker-compose", "docker-compose-v2", "docker-doc", "podman-docker"}
+_WITHOUT_ENGINE |= {"containerd", "runc"}
 
 
 def _engine_problems(
@@ -371,7 +371,7 @@ def _engine_problems(
 ) -> list[str]:
     """Return why the engine that is there must not be replaced unasked."""
     running = f"with {_count(found.containers)} running" if found.containers else "with nothing running"
-    if found.engine and not found.version and not set(conflicting) - _NO_ENGINES:
+    if found.engine and not found.version and not set(conflicting) - _WITHOUT_ENGINE:
         return [
             f"An engine runs here that no package of docker_conflicting_packages brought, {running}: this project "
             "can't replace it. Remove it yourself (`snap remove docker`, for one), or leave this host out."
@@ -397,7 +397,7 @@ def _other_engine(found: Found, conflicting: Sequence[str]) -> list[str]:
     what = []
     if conflicting and not found.version and found.containers:
         what.append(f"{_count(found.containers)} on it, which stop meanwhile and are started again")
-    elif conflicting and not found.version and found.shims:
+    elif {"docker.io", "containerd"} & set(conflicting) and not found.version and found.shims:
         what.append(f"{found.shims} containers of containerd's (kubelet's, for one), which stop")
     if "podman-docker" in conflicting and found.pods:
         what.append(f"{_count(found.pods)} of Podman's, which stay, without the command docker")

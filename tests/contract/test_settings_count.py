@@ -238,5 +238,5 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     assert used["localhost", "chaos_prometheus_url"] == "http://192.0.2.4:9090"
     assert used["localhost", "chaos_ready_path"] == "/readyz"
     assert used["localhost", "chaos_grafana_password"] == ""
-    assert (used["localhost", "chaos_detect_seconds"], used["localhost", "chaos_detect_hung_seconds"]) == (5, 12)
+    assert (used["localhost", "chaos_detect_seconds"], used["localhost", "chaos_detect_hung_seconds"]) == (7, 13)
     assert set(derived) <= {name for _, name in used}

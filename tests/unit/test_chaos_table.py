@@ -70,8 +70,17 @@ def test_run_without_a_report_does_not_count(tmp_path: Path) -> None:
     ]
 
 
-def test_journal_of_another_release_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('"journal": 2', '"journal": 1', "The journal in {0} is of another release: make it anew (report {0})."),
+        ('"failed_in_flight"', '"failed"', "The files in {0} are not those of a run."),
+    ],
+)
+def test_journal_that_is_none_of_ours_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, sentence: str
+) -> None:
     path = judged(tmp_path, Made()) / "journal.json"
-    path.write_text(path.read_text().replace('"failed_in_flight"', '"failed_post_aside"'))
+    path.write_text(path.read_text().replace(old, new))
     assert main(["table", str(tmp_path)]) == 2
-    assert capsys.readouterr().err == ("chaos: One of the journals is of another release: its run can't be compared.\n")
+    assert capsys.readouterr().err == f"chaos: {sentence.format(tmp_path)}\n"

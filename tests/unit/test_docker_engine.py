@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from docker_engine import (
+    _WITHOUT_ENGINE,
     EngineError,
     Found,
     Host,
@@ -154,6 +156,15 @@ def test_engine_with_containers_is_replaced_only_when_said() -> None:
     assert planned(found, adopt=True).problems == []
     assert planned(Found(packages=DISTRIBUTION, engine=True)).problems == []
     assert planned(Found(packages=DISTRIBUTION, engine=True)).conflicting == ["docker.io", "containerd"]
+
+
+def test_every_package_that_is_removed_is_known_to_bring_an_engine_or_not() -> None:
+    defaults = yaml.safe_load((Path(__file__).parents[2] / "roles" / "docker" / "defaults" / "main.yml").read_text())
+    assert set(defaults["docker_conflicting_packages"]) - _WITHOUT_ENGINE == {"docker.io"}
+
+
+def test_client_alone_stops_nobodys_containers() -> None:
+    assert planned(Found(packages={"docker-buildx": ("0.13", False)}, shims=3)).problems == []
 
 
 def test_containers_of_others_count_too() -> None:

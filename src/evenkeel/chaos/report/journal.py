@@ -12,7 +12,7 @@ from typing import Any
 from evenkeel.chaos.analysis.verdict import Result
 from evenkeel.load import analysis
 
-FORMAT = 1
+FORMAT = 2
 _EXAMPLES = 20
 
 

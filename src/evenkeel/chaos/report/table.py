@@ -8,6 +8,7 @@ from typing import Any
 
 from evenkeel.chaos.analysis.objectives import DEVIATED, HELD, percent, seconds
 from evenkeel.chaos.record import run_folder
+from evenkeel.chaos.report.journal import FORMAT
 from evenkeel.chaos.report.summary import row
 from evenkeel.errors import EvenkeelError
 
@@ -20,7 +21,10 @@ def _journal(folder: Path) -> Mapping[str, Any]:
     for name in (run_folder.JOURNAL, run_folder.PLAN):
         path = run_folder.existing(folder) / name
         if path.exists():
-            return run_folder.read_object(path)
+            found = run_folder.read_object(path)
+            if name == run_folder.JOURNAL and found.get("journal") != FORMAT:
+                raise EvenkeelError(f"The journal in {folder} is of another release: make it anew (report {folder}).")
+            return found
     # A run that was refused before it had a folder of its own (make gameday).
     return {"fault": folder.name, "target": ""}
 
@@ -71,11 +75,10 @@ def table(folders: Sequence[Path]) -> str:
     for folder in folders:
         journal = _journal(folder)
         try:
-            events.setdefault(_event(journal), []).append(journal)
-        except (AttributeError, KeyError, TypeError):
+            # A damaged journal is told by its folder.
+            _line(_event(journal), [journal])
+        except (AttributeError, KeyError, TypeError, ValueError):
             raise EvenkeelError(f"The files in {folder} are not those of a run.") from None
-    try:
-        lines = [_line(event, journals) for event, journals in events.items()]
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise EvenkeelError("One of the journals is of another release: its run can't be compared.") from None
+        events.setdefault(_event(journal), []).append(journal)
+    lines = [_line(event, journals) for event, journals in events.items()]
     return "\n".join([row(_TITLES), "|---" * len(_TITLES) + "|", *lines]) + "\n"

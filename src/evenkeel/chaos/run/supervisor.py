@@ -30,6 +30,7 @@ _START_SECONDS = 20.0
 # A request may take as long as its timeout, and Prometheus is asked at the end.
 _END_SECONDS = 90.0
 _UNDO_SECONDS = 600.0
+_NO_COMMAND = "The playbook has ended before the run, and was not started as chaos.yml: the hosts' own timers undo it."
 
 
 def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
@@ -139,11 +140,11 @@ class Supervisor:
 
     def _undo(self) -> None:
         """Do what the playbook can't any more."""
+        if not self._call["command"]:
+            self._say(self._call.get("advice") or _NO_COMMAND)
+            return
         self._say("The playbook has ended before the run: undoing the fault.")
         self._mark("note", "The playbook has ended before the run: undoing the fault.")
-        if not self._call["command"]:
-            self._say("It was not started as chaos.yml: the hosts' own timers undo the fault.")
-            return
         try:
             done = subprocess.run(
                 [*self._call["command"], "-e", f"chaos_run={self._folder}"],
