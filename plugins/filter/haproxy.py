@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -11,9 +12,12 @@ from ansible.errors import AnsibleFilterError
 _UNITS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-def _milliseconds(time: object) -> float:
-    number = str(time).rstrip("abcdefghijklmnopqrstuvwxyz")
-    return float(number) * _UNITS[str(time)[len(number) :] or "ms"]
+def haproxy_milliseconds(time: object) -> float:
+    """Return a time as HAProxy reads it, such as ``500ms`` or ``2s``, in milliseconds; raises AnsibleFilterError."""
+    found = re.fullmatch(r"(\d+)(us|ms|s|m|h|d)?", str(time))
+    if not found:
+        raise AnsibleFilterError(f"{time!r} is no time for HAProxy: write a number and us, ms, s, m, h or d.")
+    return int(found[1]) * _UNITS[found[2] or "ms"]
 
 
 def _detection(settings: Mapping[str, Any], defaults: Mapping[str, Any], silence: str) -> int:
@@ -21,7 +25,7 @@ def _detection(settings: Mapping[str, Any], defaults: Mapping[str, Any], silence
         return settings[name] if name in settings else defaults[name]
 
     def time(name: str) -> float:
-        return _milliseconds(value(f"haproxy_{name}"))
+        return haproxy_milliseconds(value(f"haproxy_{name}"))
 
     # HAProxy gives a check's connection no longer than its interval.
     connect = min(time("timeout_connect"), time("check_interval"))
@@ -45,7 +49,7 @@ def haproxy_detection(
         defaults: the role's, for what a balancer does not set.
 
     Raises:
-        AnsibleFilterError: another kind of silence.
+        AnsibleFilterError: another kind of silence, or no time.
     """
     if silence not in ("gone", "hung"):
         raise AnsibleFilterError(f"haproxy_detection knows gone and hung, not {silence!r}.")
@@ -57,4 +61,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"haproxy_detection": haproxy_detection}
+        return {"haproxy_detection": haproxy_detection, "haproxy_milliseconds": haproxy_milliseconds}

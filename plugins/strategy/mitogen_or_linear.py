@@ -6,7 +6,6 @@ task: a second run of the site takes less than half the time. Without Mitogen ev
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import importlib.metadata
 import os
@@ -23,9 +22,6 @@ from ansible.utils.display import Display
 
 # What Mitogen 0.3.54 is tested with by its authors. It takes any later core too, and fails in the middle of a run.
 NEWEST_CORE = (2, 21)
-
-# What the project uses of collections' filters.
-COLLECTED_FILTERS = ("community.general.to_milliseconds",)
 
 # Mitogen's own preferences, which an inventory's SSH options may replace.
 PREFERENCES = {"LogLevel", "Compression", "ServerAliveInterval", "ServerAliveCountMax", "StrictHostKeyChecking"}
@@ -104,10 +100,6 @@ def load_once() -> None:
     for loader in (filter_loader, test_loader):
         for _ in loader.all():
             pass
-    for name in COLLECTED_FILTERS:
-        # Where it is missing, who needs it says so.
-        with contextlib.suppress(KeyError):
-            filter_loader.get(name)
     # Mitogen lists all collections, a hundred, in every task whose module is a collection's.
     paths = [Path(path) / "ansible_collections" for path in AnsibleCollectionConfig.collection_paths]
     found = [os.fsencode(folder) for path in paths for folder in path.glob("*/*") if folder.is_dir()]

@@ -240,3 +240,20 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     assert used["localhost", "chaos_grafana_password"] == ""
     assert (used["localhost", "chaos_detect_seconds"], used["localhost", "chaos_detect_hung_seconds"]) == (7, 13)
     assert set(derived) <= {name for _, name in used}
+
+
+def test_detection_is_that_of_the_slowest_balancer(tmp_path: Path) -> None:
+    balancers = {"lb": {}, "lb2": {"haproxy_check_timeout": "5s"}}
+    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({"all": {"children": {"balancers": {"hosts": balancers}}}}))
+    command = ["ansible", "-i", str(tmp_path), "--playbook-dir", str(PROJECT / "playbooks"), "localhost"]
+    run = subprocess.run(
+        [*command, "-m", "ansible.builtin.debug", "-a", "var=topology_detect_hung_seconds"],
+        cwd=PROJECT,
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    # 0.5 and 3 times 0.6 between checks, 4 times 5, and 1.5 for the sampling.
+    assert re.search(r"topology_detect_hung_seconds\W+24\b", run.stdout), run.stdout + run.stderr

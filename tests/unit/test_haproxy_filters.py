@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from haproxy import haproxy_detection
+from haproxy import haproxy_detection, haproxy_milliseconds
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROLES / "haproxy" / "defaults" / "main.yml").read_text())
@@ -32,6 +32,12 @@ def test_time_follows_from_the_settings(silence: str, change: dict[str, str], mi
     # The slowest balancer counts, and what it does not set is the role's default.
     quick = {"haproxy_check_interval": "1ms", "haproxy_check_fast_interval": "1ms", "haproxy_check_timeout": "1ms"}
     assert haproxy_detection([quick, change], silence, DEFAULTS) == milliseconds
+
+
+@pytest.mark.parametrize("time", ["", "2 s", "1.5s", "-1s", "soon"])
+def test_what_is_no_time_is_one_sentence(time: str) -> None:
+    with pytest.raises(AnsibleFilterError, match="is no time for HAProxy: write a number and us, ms, s, m, h or d"):
+        haproxy_milliseconds(time)
 
 
 def test_unknown_silence_is_an_error() -> None:
