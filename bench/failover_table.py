@@ -31,7 +31,7 @@ from evenkeel.chaos.report.table import table
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
 OTHERS = ("backend-1", "backend-3")
-ADVICE = "The benchmark was killed, and nobody undoes its fault: make lab-down, then make lab."
+ADVICE = "The benchmark was killed. Nobody undoes the fault that may be in force: make lab-down, then make lab."
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ if sys.argv[1].endswith("chaos_undo.yml"):
     (folder / "undone").write_text(" ".join(sys.argv[1:]))
     sys.exit((folder / "unwilling").exists())
 command = [sys.executable, sys.argv[0], "chaos_undo.yml", *sys.argv[2:]]
-call = json.dumps({"pid": os.getpid(), "directory": os.getcwd(), "command": command})
+call = {"pid": os.getpid(), "directory": os.getcwd(), "command": command, **json.loads(os.environ.get("CALL", "{}"))}
+call = json.dumps(call)
 done = subprocess.run([sys.executable, "-m", "evenkeel.chaos", "start", str(folder)], input=call, text=True)
 (folder / "started").write_text(str(done.returncode))
 time.sleep(60)
@@ -87,14 +88,15 @@ def folder(tmp_path: Path, site: str) -> Path:
 
 
 @pytest.fixture
-def playbook(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def playbook(folder: Path, request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[bytes]]:
+    """Return what has started a supervisor; its call is changed by the parameter, if there is one."""
     program = folder / "ansible-playbook"
     program.write_text(PLAYBOOK)
     with (folder / "screen").open("wb") as screen:
         process = subprocess.Popen(
             [sys.executable, str(program), "./chaos.yml", str(folder)],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(SRC)},
+            env={**os.environ, "PYTHONPATH": str(SRC), "CALL": json.dumps(getattr(request, "param", {}))},
             stderr=screen,
         )
     yield process
@@ -164,6 +166,28 @@ def test_undoing_that_fails_is_said(folder: Path, playbook: subprocess.Popen[byt
     wait_until(lambda: has_ended(folder), "the supervisor ends")
     assert "undone" not in [mark.name for mark in timeline.read(folder)]
     assert "the hosts' own timers will undo it." in (folder / "screen").read_text()
+
+
+@pytest.mark.parametrize(
+    ("playbook", "sentence"),
+    [
+        ({"command": []}, "was not started as chaos.yml: the hosts' own timers undo it."),
+        ({"command": [], "advice": "Nobody undoes it."}, "Nobody undoes it."),
+    ],
+    indirect=["playbook"],
+)
+def test_without_a_command_it_says_who_undoes_the_fault(
+    folder: Path, playbook: subprocess.Popen[bytes], sentence: str
+) -> None:
+    wait_until((folder / "started").exists, "the supervisor starts")
+    playbook.kill()
+    wait_until(lambda: has_ended(folder), "the supervisor ends")
+    said = (folder / "screen").read_text()
+    assert sentence in said
+    assert "undoing the fault" not in said
+    (note,) = (mark.text for mark in timeline.read(folder) if mark.name == "note")
+    assert note.endswith(sentence)
+    assert not (folder / "undone").exists()
 
 
 def test_load_that_can_not_start_is_one_sentence(folder: Path, playbook: subprocess.Popen[bytes]) -> None:

@@ -140,14 +140,17 @@ class Supervisor:
 
     def _undo(self) -> None:
         """Do what the playbook can't any more."""
-        if not self._call["command"]:
-            self._say(self._call.get("advice") or _NO_COMMAND)
+        command = self._call["command"]
+        text = "The playbook has ended before the run: undoing the fault."
+        if not command:
+            text = self._call.get("advice") or _NO_COMMAND
+        self._say(text)
+        self._mark("note", text)
+        if not command:
             return
-        self._say("The playbook has ended before the run: undoing the fault.")
-        self._mark("note", "The playbook has ended before the run: undoing the fault.")
         try:
             done = subprocess.run(
-                [*self._call["command"], "-e", f"chaos_run={self._folder}"],
+                [*command, "-e", f"chaos_run={self._folder}"],
                 cwd=self._call["directory"],
                 stdin=subprocess.DEVNULL,
                 check=False,

@@ -184,6 +184,8 @@ def exist(lab: Lab) -> bool:
 
 def remove_hosts(lab: Lab) -> None:
     """Cut the power of all VMs of a lab, and remove their disks, taps and the containers beside them."""
+    if not exist(lab):
+        return
     for folder in _folders(lab):
         _remove(folder)
     shutil.rmtree(lab.state / "vm", ignore_errors=True)
