@@ -20,7 +20,7 @@ LAB_STATS_PORT ?= 8404
 LAB_PROMETHEUS_PORT ?= 9090
 LAB_GRAFANA_PORT ?= 3000
 FAULTS ?= $(basename $(notdir $(wildcard roles/chaos/faults/*.yml)))
-APP := roles/backend_app/files/app
+APP := files/guide_api
 OLDEST := 3.11
 # What is nothing to ansible-lint, and links to folders.
 UNLINTED := *.md docs src tests playbooks/group_vars playbooks/vars_plugins
