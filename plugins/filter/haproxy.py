@@ -56,9 +56,35 @@ def haproxy_detection(
     return max((_detection(each, defaults or {}, silence) for each in balancers), default=0)
 
 
+def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return services with all that HAProxy's configuration says of one.
+
+    Args:
+        services: each with its ``name``; the other keys as ``services_described`` returns them.
+        unsaid: what counts where a service does not say ``balance``, ``max_requests``, ``servers``, ``ready``,
+            ``retry`` (``failures``, ``methods``, ``never``) or ``answer_times``.
+    """
+    whole = []
+    for given in services:
+        said = {key: value for key, value in given.items() if value is not None}
+        alone = not (said.get("hosts") or said.get("paths"))
+        service = {"drain": "app", "timeout": "", "tunnel": "1h", "default": alone, **unsaid, **said}
+        if "retry" in said and "failures" not in said["retry"]:
+            # What is no status has nothing to do with the application. And nothing at all is nothing.
+            kinds = [kind for kind in unsaid["retry"]["failures"] if not str(kind).isdigit()]
+            statuses = [str(status) for status in said["retry"]["statuses"]] if unsaid["retry"]["failures"] else []
+            service["retry"] = {**said["retry"], "failures": kinds + statuses}
+        whole.append(service)
+    return whole
+
+
 class FilterModule:
     """What Ansible looks for in this file."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"haproxy_detection": haproxy_detection, "haproxy_milliseconds": haproxy_milliseconds}
+        return {
+            "haproxy_detection": haproxy_detection,
+            "haproxy_milliseconds": haproxy_milliseconds,
+            "haproxy_services_whole": haproxy_services_whole,
+        }

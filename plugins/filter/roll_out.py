@@ -8,7 +8,11 @@ from typing import Any
 
 Outcome = Mapping[str, Any]
 
-OWN_IMAGES = "evenkeel.local/backend_app:"
+# The service that is the guide's API, and the images that are built of it.
+GUIDE, OWN_IMAGES = "app", "evenkeel.local/backend_app:"
+_GUIDES = "backend_app_version or backend_app_image"
+# Built here, of whichever service.
+_BUILT = re.compile(r"evenkeel\.local/backend_[a-z0-9-]+:")
 
 
 def releases_after(recorded: Mapping[str, str], former: str, new: str) -> dict[str, str]:
@@ -78,8 +82,12 @@ def roll_back_plan(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     return {"target": before, "problem": ""}
 
 
+def _swaps(variables: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    return variables.get("backend_app_swap") or {}
+
+
 def only_ours(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether every backend runs an image of ours, and goes on doing so while a roll-out that has begun goes on.
+    """Return whether every backend runs the guide's API as it is here, and still does when the roll-out has ended.
 
     Args:
         names: the backends.
@@ -90,7 +98,7 @@ def only_ours(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -
     images: list[str] = []
     for name in listed:
         variables = hostvars[name]
-        swap, ran = variables.get("backend_app_swap"), variables.get("backend_app_ran")
+        swap, ran = _swaps(variables).get(GUIDE), variables.get("backend_app_ran")
         if not swap:
             images.append(str(ran["running"] if ran else variables.get("backend_app_image") or ""))
             continue
@@ -104,15 +112,15 @@ def roll_out_order(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any
     """Return the hosts of a roll-out, those first that a killed one has left half-way: they may not be UP."""
 
     def whole(name: str) -> bool:
-        return not (hostvars[name].get("backend_app_swap") or {}).get("former", False)
+        return not any(swap.get("former", False) for swap in _swaps(hostvars[name]).values())
 
     return sorted((str(name) for name in names), key=whole)
 
 
 def brings_foreign(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Return whether a roll-out brings an image that is not ours, of whose answer times nothing is known."""
-    swaps = (hostvars[name].get("backend_app_swap") or {} for name in names)
-    return any(swap.get("to") and not str(swap["to"]).startswith(OWN_IMAGES) for swap in swaps)
+    """Return whether a roll-out brings another image for the guide's API, of whose answer times nothing is known."""
+    swaps = (_swaps(hostvars[name]).get(GUIDE) or {} for name in names)
+    return any(swap.get("guide") and not str(swap["to"]).startswith(OWN_IMAGES) for swap in swaps)
 
 
 def unprepared(balancers: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> str:
@@ -157,23 +165,24 @@ def log_text(lines: Iterable[str], most: int = 20) -> str:
 def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return how each host fared.
 
-    Each is ``{"host": str, "from": str, "to": str, "result": str, "text": str, "left_out": [balancer, …]}``.
+    Each is ``{"host": str, "swaps": {service: {"from": image, "to": image}}, "result": str, "text": str,
+    "left_out": [balancer, …]}``.
 
     ``result`` is ``waiting`` (not its turn yet, or never), ``swapped``, ``failed`` (the old container is back),
     ``put back`` (swapped, then undone) or ``broken`` (the old container could not be put back). ``left_out`` are the
     balancers where somebody had drained it before, which stays so. Where the host was asked after a roll-out that was
-    undone, ``runs`` is the image that runs there (empty: none, or no answer).
+    undone, ``runs`` is the image that runs there, by service (empty: none, or no answer).
     """
     outcomes = []
     for name in names:
         variables = hostvars[name]
-        swap = variables.get("backend_app_swap") or {}
         outcome = variables.get("rolling_update_outcome") or {"result": "waiting", "text": ""}
-        images = {"from": swap.get("from", ""), "to": swap.get("to", "")}
+        swaps = {service: {"from": swap["from"], "to": swap["to"]} for service, swap in _swaps(variables).items()}
         left_out = list(variables.get("rolling_update_left_out") or [])
-        answer = variables.get("rolling_update_runs")
-        asked = {} if answer is None else {"runs": str(answer.get("stdout", "")).strip()}
-        outcomes.append({"host": str(name), **images, "left_out": left_out, **outcome, **asked})
+        answers = (variables.get("rolling_update_runs") or {}).get("results")
+        said = {answer["item"]: str(answer.get("stdout", "")).strip() for answer in answers or []}
+        asked = {} if answers is None else {"runs": said}
+        outcomes.append({"host": str(name), "swaps": swaps, "left_out": left_out, **outcome, **asked})
     return outcomes
 
 
@@ -192,6 +201,20 @@ def roll_out_left_out(outcomes: Iterable[Outcome]) -> str:
         + " ".join(f"ready.yml -e target={name}" for name in names)
         + " ends that."
     )
+
+
+def services_up(services: Iterable[Mapping[str, Any]], names: Iterable[str]) -> dict[str, list[str]]:
+    """Return by service which of its servers are among ``names``.
+
+    Args:
+        services: with their ``servers``.
+        names: of hosts.
+    """
+    chosen = set(names)
+    return {
+        service["name"]: [server["name"] for server in service["servers"] if server["name"] in chosen]
+        for service in services
+    }
 
 
 def ran_here(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -221,36 +244,50 @@ def out_note(servers: Iterable[Mapping[str, Any]], names: Iterable[str]) -> str:
         servers: as the module haproxy_server reports them.
         names: the backends of the inventory.
     """
-    states = {str(server["name"]): server for server in servers}
+    listed = [server for server in servers if server["name"] in set(names)]
+    several = len({server["backend"] for server in listed}) > 1
     out = []
-    for name in names:
-        if name in states and states[name]["admin"] == "ready" and states[name]["status"].split(" ")[0] != "UP":
-            out.append(f"{name} is {states[name]['status']}: {states[name]['last_check'] or 'not checked yet'}.")
-        elif name in states and states[name]["admin"] != "ready":
-            out.append(f"{name} gets no requests, as somebody has ordered: ready.yml -e target={name} ends that.")
+    for server in listed:
+        who = f"{server['name']} of {server['backend']}" if several else server["name"]
+        if server["admin"] == "ready" and server["status"].split(" ")[0] != "UP":
+            out.append(f"{who} is {server['status']}: {server['last_check'] or 'not checked yet'}.")
+        elif server["admin"] != "ready":
+            out.append(
+                f"{who} gets no requests, as somebody has ordered: ready.yml -e target={server['name']} ends that."
+            )
     return " ".join(out)
 
 
 def short_image(image: str) -> str:
-    """Return an image's tag where it is one of ours, the whole reference otherwise."""
-    return image.removeprefix(OWN_IMAGES) or "nothing"
+    """Return an image's tag where it was built here, the whole reference otherwise."""
+    return _BUILT.sub("", image, 1) or "nothing"
 
 
-def roll_out_audit(outcomes: Iterable[Outcome], action: str, operator: str, time: str) -> str:
-    """Return the line for the log: when, who, what, hosts, from, to, result."""
+def _services(outcomes: Iterable[Outcome]) -> list[str]:
+    return list(dict.fromkeys(service for outcome in outcomes for service in outcome["swaps"]))
+
+
+def roll_out_audit(outcomes: Iterable[Outcome], action: str, operator: str, time: str) -> list[str]:
+    """Return the lines for the log, one for each service: when, who, what, service, hosts, from, to, result."""
     held = list(outcomes)
 
     def joined(values: Iterable[str]) -> str:
         return ",".join(dict.fromkeys(values)) or "-"
 
     ok = all(outcome["result"] == "swapped" for outcome in held)
-    fields = {
-        "hosts": joined(outcome["host"] for outcome in held),
-        "from": joined(short_image(outcome["from"]) for outcome in held if outcome["to"]),
-        "to": joined(short_image(outcome["to"]) for outcome in held if outcome["to"]),
-        "result": "ok" if ok else f"failed on {joined(outcome['host'] for outcome in roll_out_failures(held))}",
-    }
-    return " ".join([time, operator, action, *(f"{key}={value}" for key, value in fields.items())])
+    lines = []
+    # An engine's restart is none of a service.
+    for service in _services(held) or ["-"]:
+        of = [outcome for outcome in held if service in outcome["swaps"]]
+        fields = {
+            "service": service,
+            "hosts": joined(outcome["host"] for outcome in of or held),
+            "from": joined(short_image(outcome["swaps"][service]["from"]) for outcome in of),
+            "to": joined(short_image(outcome["swaps"][service]["to"]) for outcome in of),
+            "result": "ok" if ok else f"failed on {joined(outcome['host'] for outcome in roll_out_failures(held))}",
+        }
+        lines.append(" ".join([time, operator, action, *(f"{key}={value}" for key, value in fields.items())]))
+    return lines
 
 
 def _drained(found: Mapping[str, Any]) -> str:
@@ -272,14 +309,26 @@ def roll_out_verdict(outcomes: Iterable[Outcome], backends: Sequence[str], found
     failures = roll_out_failures(held)
     broken = [outcome["host"] for outcome in held if outcome["result"] == "broken"]
     names = ", ".join(outcome["host"] for outcome in failures)
-    runs = {outcome["host"]: str(outcome.get("runs", "")) for outcome in held}
-    back = [outcome["host"] for outcome in held if runs[outcome["host"]] and runs[outcome["host"]] == outcome["from"]]
+    runs = {
+        (outcome["host"], service): str(outcome.get("runs", {}).get(service, ""))
+        for outcome in held
+        for service in outcome["swaps"]
+    }
+    before = {
+        (outcome["host"], service): swap["from"] for outcome in held for service, swap in outcome["swaps"].items()
+    }
+    everywhere = {(host, service) for service in _services(held) for host in backends} <= set(runs)
+    one = all(len({image for (_, of), image in runs.items() if of == service}) == 1 for service in _services(held))
     if broken:
         after = [f"{', '.join(broken)} could not be put back in full and needs a look (status.yml)"]
-    elif set(back) == set(backends) and len(set(runs.values())) == 1:
+    elif everywhere and one and all(runs[key] and runs[key] == before[key] for key in runs):
         after = ["the old version runs everywhere"]
     else:
-        after = [f"{host} runs {short_image(image)}" for host, image in runs.items()]
+        several = len(_services(held)) > 1
+        after = [
+            f"{host} runs {short_image(image)}{f' of {service}' if several else ''}"
+            for (host, service), image in runs.items()
+        ]
     if found["drained"] or found["silent"]:
         after.append(_drained(found))
     elif not broken:
@@ -308,8 +357,13 @@ def roll_out_summary(outcomes: Iterable[Outcome], check_mode: bool = False) -> s
         return "Check mode: containers reported as changed above would be replaced, one batch after the other."
     if not swapped:
         return "Nothing to do: every backend runs what is wanted."
-    ways = dict.fromkeys(swap_text(outcome) for outcome in swapped)
-    return f"{', '.join(outcome['host'] for outcome in swapped)}: {'; '.join(ways)}."
+    lines = []
+    for service in _services(swapped):
+        of = [outcome for outcome in swapped if service in outcome["swaps"]]
+        ways = dict.fromkeys(swap_text(outcome["swaps"][service]) for outcome in of)
+        name = "" if service == GUIDE else f"{service} on "
+        lines.append(f"{name}{', '.join(outcome['host'] for outcome in of)}: {'; '.join(ways)}.")
+    return " ".join(lines)
 
 
 def swap_text(swap: Mapping[str, str]) -> str:
@@ -317,14 +371,20 @@ def swap_text(swap: Mapping[str, str]) -> str:
     return f"{short_image(swap['from'])} -> {short_image(swap['to'])}"
 
 
-def inventory_note(inventory: Sequence[str], running: Sequence[str]) -> str:
-    """Return what to do where the inventory says something else than what runs now; empty where it says the same."""
+def inventory_note(inventory: Sequence[str], running: Sequence[str], setting: str = _GUIDES) -> str:
+    """Return what to do where the inventory says something else than what runs now; empty where it says the same.
+
+    Args:
+        inventory: what it says, versions and images.
+        running: what runs, likewise.
+        setting: where it is to be said.
+    """
     if list(inventory) == list(running):
         return ""
     said = ", ".join(short_image(text) for text in inventory if text)
     return (
         f"The inventory and the sources still say {said}, and the next site.yml brings that back: "
-        "write what shall stay into the inventory (backend_app_version or backend_app_image)."
+        f"write what shall stay into the inventory ({setting})."
     )
 
 
@@ -374,6 +434,7 @@ class FilterModule:
             "roll_out_outcomes": roll_out_outcomes,
             "roll_out_summary": roll_out_summary,
             "roll_out_verdict": roll_out_verdict,
+            "services_up": services_up,
             "short_image": short_image,
             "swap_text": swap_text,
             "target_problem": target_problem,

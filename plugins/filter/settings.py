@@ -91,7 +91,7 @@ def unit(role: str, name: str, option: Option, known: Mapping[str, Option]) -> t
         option: its specification.
         known: all options of the role.
     """
-    default = option.get("default")
+    default = option.get("default") or option.get("example")
     follows = re.fullmatch(r"\{\{ *(\w+) *\}\}", default) if isinstance(default, str) else None
     if follows and follows[1] in known and follows[1] != name:
         return unit(role, follows[1], known[follows[1]], known)
@@ -260,6 +260,8 @@ class _Settings:
             return
         if not found and name.endswith("_image") and not later:
             found = self._image_problems(host, name, value)
+        if not found and name == "site_services" and not later:
+            found = self._services_problems(host, value)
         for text in found:
             self._say(host, text)
 
@@ -271,8 +273,9 @@ class _Settings:
                 host, f"ansible_host of {{hosts}} can't be computed: {_reason(error)}.{_advice('service_address')}"
             )
 
-    def _image_problems(self, host: str, name: str, value: Any) -> list[str]:
-        tag = image_tag(str(value))
+    def _image_problems(self, host: str, name: str, reference: Any, said: Any = None) -> list[str]:
+        value = reference if said is None else said
+        tag = image_tag(str(reference))
         if tag not in _MOVING or not value or self._allowed(host, "preflight_moving_tags", False):
             return []
         what = f"has the tag `{tag}`, which moves" if tag else "has no tag, which means `latest`, and that moves"
@@ -280,6 +283,17 @@ class _Settings:
             f"{name} of {{hosts}} is `{value}`; it {what}: hosts that have fetched it once never fetch what comes "
             "after it. Name a tag that stays or a digest (or set preflight_moving_tags: true, and know it)."
         ]
+
+    def _services_problems(self, host: str, services: Mapping[str, Any]) -> list[str]:
+        """Return which services would never fetch what comes after."""
+        found = []
+        for name, service in services.items():
+            key = "version" if service.get("version") else "image"
+            reference = f"x:{service['version']}" if key == "version" else str(service.get("image", ""))
+            # What is built here has a tag of its own.
+            if not service.get("build"):
+                found += self._image_problems(host, f"site_services.{name}.{key}", reference, service.get(key, ""))
+        return found
 
     def _allowed(self, host: str, name: str, default: Any) -> Any:
         try:
@@ -329,7 +343,7 @@ class _Settings:
         """Say where HAProxy gives up before our own application may answer."""
         for backend in self.places.get("backend_app", []):
             longest = self._number(backend, "backend_app", "backend_app_sleep_max_seconds")
-            if self._allowed(backend, "backend_app_image", ""):
+            if self._allowed(backend, "backend_app_image", "") or self._allowed(backend, "site_services", {}):
                 continue
             for balancer in self.places.get("haproxy", []):
                 if longest >= self._number(balancer, "haproxy", "haproxy_timeout_server"):
@@ -374,12 +388,16 @@ def _collection_problems(name: str, option: Option, value: Any, shown: str) -> I
                 f"{name} of {{hosts}} is{shown} where a mapping is meant: write {{key: value}} "
                 f'(-e \'{{"{name}": {{"key": "value"}}}}\').'
             )
+        elif option.get("elements") == "dict":
+            for key, entry in value.items():
+                # Each of them is such a mapping.
+                yield from _value_problems(f"{name}.{key}", {**option, "elements": "", "default": ""}, entry, None)
         elif option.get("options"):
             yield from _mapping_problems(name, option["options"], value)
     elif isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
         yield (f'{name} of {{hosts}} is{shown} where a list is meant: write [a, b] (-e \'{{"{name}": ["a", "b"]}}\').')
     else:
-        element = {**option, "type": option.get("elements", "raw"), "description": "", "default": ""}
+        element = {**option, "type": option.get("elements", "raw"), "elements": "", "description": "", "default": ""}
         for index, item in enumerate(value):
             yield from _value_problems(f"{name}[{index}]", element, item, None)
 
@@ -387,7 +405,8 @@ def _collection_problems(name: str, option: Option, value: Any, shown: str) -> I
 def _mapping_problems(name: str, known: Mapping[str, Option], value: Mapping[str, Any]) -> Iterator[str]:
     for key, option in known.items():
         if key in value:
-            yield from _value_problems(f"{name}.{key}", {"description": "empty", **option}, value[key], None)
+            known_as = {"description": "empty", "default": option.get("example"), **option}
+            yield from _value_problems(f"{name}.{key}", known_as, value[key], unit("", key, option, known))
         elif option.get("required"):
             yield f"{name} of {{hosts}} lacks `{key}`: add it."
     for key in value:

@@ -2,53 +2,58 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-HEADER = ("BACKEND", "VERSION", "CONTAINER", "BALANCER", "STATE", "SESSIONS", "LAST CHECK")
-OWN_IMAGES = "evenkeel.local/backend_app:"
+HEADER = ("SERVICE", "BACKEND", "VERSION", "CONTAINER", "BALANCER", "STATE", "SESSIONS", "LAST CHECK")
+_BUILT = re.compile(r"evenkeel\.local/backend_[a-z0-9-]+:")
 
 
 def status_table(
-    backends: Iterable[str], balancers: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]
+    services: Iterable[Mapping[str, Any]], balancers: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]
 ) -> list[str]:
-    """Return the table's lines: one row for each backend at each balancer.
+    """Return the table's lines: one row for each server of each service at each balancer.
 
     Args:
-        backends: their inventory names.
-        balancers: likewise.
-        hostvars: Ansible's ``hostvars``, with what status.yml registered as ``status_container`` (`image state`, on the
-            backends) and ``status_servers`` (the module haproxy_server's report, on the balancers).
+        services: with ``name`` and ``servers``.
+        balancers: their inventory names.
+        hostvars: Ansible's ``hostvars``, with what status.yml registered as ``status_container`` (lines of `name image
+            state`, on the backends) and ``status_servers`` (the module haproxy_server's report, on the balancers).
     """
     listed = list(balancers)
     if not listed:
         raise AnsibleFilterError("The inventory has no balancer to ask.")
     rows = [HEADER]
-    for name in backends:
-        version, container = _container(hostvars[name].get("status_container") or {})
-        for balancer in listed:
-            state = _state(name, hostvars[balancer].get("status_servers") or {})
-            rows.append((name, version, container, balancer, *state))
+    for service in services:
+        for name in (server["name"] for server in service["servers"]):
+            found = _container(f"backend_{service['name']}", hostvars[name].get("status_container") or {})
+            for balancer in listed:
+                state = _state(service["name"], name, hostvars[balancer].get("status_servers") or {})
+                rows.append((service["name"], name, *found, balancer, *state))
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _container(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Return version and state of a backend's container."""
+def _container(name: str, result: Mapping[str, Any]) -> tuple[str, str]:
+    """Return version and state of a container."""
     # Nothing registered: the host is outside --limit.
     if not result or result.get("unreachable"):
         return "?", "unreachable" if result else "not asked"
-    image, _, state = str(result.get("stdout", "")).partition(" ")
-    return (image.removeprefix(OWN_IMAGES), state) if state else ("-", "none")
+    lines = (line.split(" ") for line in str(result.get("stdout", "")).splitlines())
+    found = {line[0]: line[1:] for line in lines if len(line) == 3}
+    return (_BUILT.sub("", found[name][0], 1), found[name][1]) if name in found else ("-", "none")
 
 
-def _state(name: str, report: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return state, sessions and last check of a server in a balancer's report."""
+def _state(service: str, name: str, report: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return state, sessions and last check of a service's server in a balancer's report."""
     if not report or report.get("unreachable") or "servers" not in report:
         return ("balancer unreachable" if report.get("unreachable") else "not asked", "?", "")
-    server = next((server for server in report["servers"] if server["name"] == name), None)
+    server = next(
+        (server for server in report["servers"] if (server["backend"], server["name"]) == (service, name)), None
+    )
     if server is None:
         return "unknown there", "-", ""
     status, admin = str(server["status"]), str(server["admin"])

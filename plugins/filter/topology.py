@@ -159,7 +159,10 @@ def site_problems(
         for setting, port in settings.items()
     }
     first, second = listeners.pop("backend_app_port"), listeners.pop("haproxy_bind_port")
-    problems = topology_problems(first, second, listeners)
+    described = _described(first, hostvars)
+    # Where services are described, the guide's port is nobody's.
+    first = [{**host, "port": 0} for host in first] if described else first
+    problems = topology_problems(first, second, listeners | described)
     if backends and not first:
         problems = [problem for problem in problems if "has no backend" not in problem]
     if balancers and not second:
@@ -173,6 +176,26 @@ def site_problems(
         for address, count in Counter(shared).items()
         if count > 1 and address not in ways
     ]
+
+
+def _described(
+    backends: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Return where described services listen, by the setting of their port; empty where the guide's API runs."""
+    listeners: dict[str, list[dict[str, Any]]] = {}
+    for host in backends:
+        try:
+            variables = hostvars[host["name"]]
+            told = [service for service in variables["topology_services_told"] if not service["guide"]]
+            services = [service for service in told if service["group"] in variables["group_names"]]
+            ports = {f"site_services.{service['name']}.host_port": int(service["host_port"]) for service in services}
+            if any(service["drain"] == "host" for service in services):
+                ports["backend_app_agent_port"] = int(variables.get("backend_app_agent_port", 9190))
+        except Exception:  # noqa: BLE001 - whatever a template raises; services_problems says what is wrong
+            continue
+        for setting, port in ports.items():
+            listeners.setdefault(setting, []).append({**host, "port": port})
+    return listeners
 
 
 def _taken_twice(listeners: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:

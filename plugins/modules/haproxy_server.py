@@ -23,7 +23,8 @@ description:
     roll-out has left drained is told from what an operator has drained.
 options:
   name: {description: "The server; without it all servers are reported.", type: str}
-  backend: {description: "The backend that holds the servers.", type: str, default: app}
+  backend: {description: "The backend that holds the servers; without it, every one that has such servers.", type: str,
+            default: ""}
   socket: {description: "The runtime socket, level admin.", type: path, default: /run/haproxy/admin.sock}
   state: {description: "The wanted administrative state; without it the state is only reported.", type: str,
           choices: [drain, ready, maint]}
@@ -40,8 +41,8 @@ options:
   address: {description: "Where HAProxy shall find the server from now on, with I(port); as its configuration says
             without it.", type: str}
   port: {description: "See I(address).", type: int}
-  up: {description: "Without I(state): servers to wait for until they are UP, unless somebody has drained them.",
-       type: list, elements: str, default: []}
+  up: {description: "Without I(state): servers to wait for until they are UP, unless somebody has drained them. A list
+       for each backend.", type: dict, default: {}}
   settled: {description: "With I(up): so many seconds the process must have run. A new one has its predecessor's states
             until its own checks say otherwise.", type: float, default: 0}
 author: [evenkeel]
@@ -53,11 +54,11 @@ EXAMPLES = """
 RETURN = """
 known: {description: "Whether this HAProxy runs and has the server.", type: bool, returned: always}
 reached: {description: "Whether what was waited for came about.", type: bool, returned: always}
-server: {description: "name, status, admin, sessions, queue, last_check.", type: dict, returned: where known}
-servers: {description: "The same of all servers of the backend.", type: list, returned: always}
+server: {description: "backend, name, status, admin, sessions, queue, last_check.", type: dict, returned: where known}
+servers: {description: "The same of all servers.", type: list, returned: always}
 noted: {description: "Names of the servers that a roll-out has drained.", type: list, returned: always}
-down: {description: "Servers of I(up) that are not UP and that nobody has drained, a sentence each.", type: dict,
-       returned: always}
+down: {description: "Servers of I(up) that are not UP and that nobody has drained, a sentence each, by backend/name.",
+       type: dict, returned: always}
 left_out: {description: "Whether an operator, and no roll-out, has taken the server out.", type: bool,
            returned: where one is changed}
 """
@@ -84,6 +85,7 @@ class Server:
         queue: requests that wait for it.
         last_check: the last check's result, such as ``L7OK 200 in 2 ms``; empty where there is none.
         address: where HAProxy finds it, such as ``192.0.2.1:80``.
+        backend: the backend that holds it.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Server:
     queue: int
     last_check: str
     address: str = ""
+    backend: str = ""
 
     @property
     def up(self) -> bool:
@@ -137,6 +140,7 @@ def parse_servers(stat: str, states: str, backend: str) -> list[Server]:
             queue=int(row["qcur"] or 0),
             last_check=_last_check(row),
             address=known[row["svname"]][1],
+            backend=backend,
         )
         for row in csv.DictReader(stat.removeprefix("# ").splitlines())
         if row["pxname"] == backend and row["svname"] in known
@@ -167,9 +171,7 @@ def refusal(servers: list[Server], name: str, keep_up: int) -> str | None:
 def unready(server: Server, backend: str, seconds: float) -> str:
     """Return the sentence about a server that did not come UP."""
     check = f"its last check says {server.last_check}" if server.last_check else "it was not checked yet"
-    return (
-        f"{server.name} of backend {backend} is {server.status} ({server.admin}), not UP, after {seconds:g} s: {check}."
-    )
+    return f"{server.name} of backend {backend} is {server.status} ({server.admin}), not UP, after {seconds:.3g} s: {check}."
 
 
 class Runtime:
@@ -192,6 +194,12 @@ class Runtime:
         states = self.ask(f"show servers state {backend}")
         return [] if "find backend" in states else parse_servers(self.ask("show stat"), states, backend)
 
+    def backends(self) -> list[str]:
+        """Return the names of the backends that have servers."""
+        lines = self.ask("show servers state").splitlines()
+        rows = (line.split() for line in lines if line[:1].isdigit() and " " in line)
+        return list(dict.fromkeys(row[1] for row in rows))
+
 
 def await_state(
     look: Callable[[], list[Server]], names: Sequence[str], state: str | None, seconds: float
@@ -212,10 +220,11 @@ class Notes:
     def __init__(self, folder: str, backend: str) -> None:
         """Keep the folder's path; a reboot, which ends every drain, empties it."""
         self._folder = Path(folder) / backend
+        self._files = "*" if backend else "*/*"
 
     def names(self) -> list[str]:
         """Return the servers' names."""
-        return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
+        return sorted({path.name for path in self._folder.glob(self._files)})
 
     def add(self, name: str) -> None:
         """Note a drain that is about to be made."""
@@ -318,13 +327,16 @@ def end_noted(servers: list[Server], notes: Notes, change: Change, check_mode: b
 
 def find_down(servers: list[Server], change: Change) -> dict[str, str]:
     """Return a sentence for each server that should be UP and is not, after the time that it may take."""
-    up, backend, wait = (change.wanted[key] for key in ("up", "backend", "wait"))
+    backend, wait = change.wanted["backend"], change.wanted["wait"]
+    up = change.wanted["up"].get(backend, [])
     time.sleep(max(0.0, change.wanted["settled"] - change.uptime()) if change.wanted["settled"] else 0)
     held = {server.name for server in servers if server.admin != "ready"}
     after = await_state(change.look, [name for name in up if name not in held], "ready", wait) if up else servers
     found = {server.name: server for server in after}
     return {
-        name: unready(found[name], backend, wait) if name in found else f"HAProxy does not know {name}."
+        f"{backend}/{name}": unready(found[name], backend, wait)
+        if name in found
+        else f"HAProxy does not know {name} of backend {backend}."
         for name in up
         if name not in found or (found[name].admin == "ready" and not found[name].up)
     }
@@ -332,6 +344,63 @@ def find_down(servers: list[Server], change: Change) -> dict[str, str]:
 
 def run(parameters: dict[str, Any], check_mode: bool, runtime: Runtime) -> dict[str, Any]:
     """Do what the module's parameters ask for, and return its result; raises HaproxyError."""
+    try:
+        backends = [parameters["backend"]] if parameters["backend"] else runtime.backends()
+    except (FileNotFoundError, ConnectionRefusedError):
+        backends = [""]
+    asked = list(dict.fromkeys([*backends, *parameters["up"]])) if backends != [""] else backends
+    if len(asked) > 1 and parameters["name"] and parameters["state"] not in {None, "ready"}:
+        # All or none: nothing is taken out of one backend before the others are asked.
+        for backend in asked:
+            refuse(parameters | {"backend": backend}, runtime)
+    # The time is for all of them together. Where every one is asked, one without such a server is nothing wrong.
+    end = time.monotonic() + parameters["wait"]
+    results = []
+    for number, backend in enumerate(asked):
+        left = max(end - time.monotonic(), 0.001) if parameters["wait"] and number else parameters["wait"]
+        required = parameters["required"] and (bool(parameters["backend"]) or backends == [""])
+        one = {**parameters, "backend": backend, "wait": left, "required": required}
+        results.append(run_one(one, check_mode, runtime))
+    whole = merged(results)
+    if parameters["required"] and not whole["known"]:
+        raise HaproxyError(f"HAProxy has no server {parameters['name'] or ''}".rstrip() + ".")
+    return whole
+
+
+def refuse(parameters: dict[str, Any], runtime: Runtime) -> None:
+    """Raise HaproxyError where a server may not be taken out of a backend now."""
+    servers = runtime.servers(parameters["backend"])
+    change = Change(runtime, Notes(parameters["notes"], parameters["backend"]), parameters)
+    server = next((server for server in servers if server.name == parameters["name"]), None)
+    if server and change.would_change(server):
+        sentence = refusal(servers, server.name, parameters["keep_up"])
+        if sentence:
+            raise HaproxyError(sentence)
+
+
+def merged(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the results of several backends as one."""
+    known = [result for result in results if result["known"]]
+    whole: dict[str, Any] = {
+        "changed": any(result["changed"] for result in results),
+        "known": bool(known),
+        "reached": bool(known) and all(result["reached"] for result in known),
+        "servers": [server for result in results for server in result["servers"]],
+        "noted": sorted({name for result in results for name in result["noted"]}),
+        "down": {name: text for result in results for name, text in result["down"].items()},
+    }
+    if any("left_out" in result for result in results):
+        whole["left_out"] = any(result.get("left_out") for result in results)
+    busiest = max((result["server"] for result in known if "server" in result), key=_sessions, default=None)
+    return whole | ({"server": busiest} if busiest else {})
+
+
+def _sessions(server: dict[str, Any]) -> int:
+    return int(server["sessions"])
+
+
+def run_one(parameters: dict[str, Any], check_mode: bool, runtime: Runtime) -> dict[str, Any]:
+    """Do it in one backend; raises HaproxyError."""
     name, backend, state = parameters["name"], parameters["backend"], parameters["state"]
     notes = Notes(parameters["notes"], backend)
     result: dict[str, Any] = {"changed": False, "known": False, "reached": False, "servers": [], "down": {}}
@@ -340,7 +409,8 @@ def run(parameters: dict[str, Any], check_mode: bool, runtime: Runtime) -> dict[
     except (FileNotFoundError, ConnectionRefusedError) as error:
         if parameters["required"]:
             raise HaproxyError(f"No HAProxy answers at {parameters['socket']}: {error.strerror}.") from error
-        return result | {"noted": notes.names(), "down": dict.fromkeys(parameters["up"], "No HAProxy runs here.")}
+        down = {f"{at}/{one}": "No HAProxy runs here." for at, names in parameters["up"].items() for one in names}
+        return result | {"noted": notes.names(), "down": down}
     change = Change(runtime, notes, parameters)
     server = next((server for server in servers if server.name == name), None)
     if parameters["required"] and (server is None if name else not servers):
@@ -365,7 +435,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str"},
-            "backend": {"type": "str", "default": "app"},
+            "backend": {"type": "str", "default": ""},
             "socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
             "state": {"type": "str", "choices": ["drain", "ready", "maint"]},
             "wait": {"type": "float", "default": 0},
@@ -375,7 +445,7 @@ def main() -> None:
             "notes": {"type": "path", "default": "/run/evenkeel-drained"},
             "address": {"type": "str"},
             "port": {"type": "int"},
-            "up": {"type": "list", "elements": "str", "default": []},
+            "up": {"type": "dict", "default": {}},
             "settled": {"type": "float", "default": 0},
         },
         required_together=[("address", "port")],

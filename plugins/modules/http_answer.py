@@ -30,6 +30,7 @@ description:
   - Waits by the monotonic clock; a try that hangs, or whose body drips, is cut off.
 options:
   url: {description: "What is asked; http only.", type: str, required: true}
+  host: {description: "The request's Host header; without it, the URL's host.", type: str}
   unix_socket: {description: "Ask through this socket instead of the URL's host and port.", type: path}
   seconds: {description: "How long it may take until the answer is as wanted; 0 asks once.", type: float, default: 0}
   try_seconds: {description: "How long one try may take, its body included.", type: float, default: 3}
@@ -174,6 +175,8 @@ def _connect(url: urllib.parse.SplitResult, unix_socket: str | None, remaining: 
 def _request(parameters: Mapping[str, Any]) -> tuple[bytes | None, dict[str, str]]:
     """Return the request's body and headers."""
     headers = {"Connection": "close", "User-Agent": "evenkeel"}
+    if parameters.get("host"):
+        headers["Host"] = str(parameters["host"])
     if parameters.get("username") is not None:
         pair = f"{parameters['username']}:{parameters.get('password') or ''}"
         headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
@@ -372,6 +375,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
+            "host": {"type": "str"},
             "unix_socket": {"type": "path"},
             "seconds": {"type": "float", "default": 0},
             "try_seconds": {"type": "float", "default": 3},

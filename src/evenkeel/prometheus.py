@@ -27,12 +27,13 @@ class Panel:
     queries: tuple[tuple[str, str], ...]
 
 
-def panels(dashboard: Mapping[str, object], titles: Sequence[str] | None = None) -> list[Panel]:
+def panels(dashboard: Mapping[str, object], titles: Sequence[str] | None = None, service: str = ".+") -> list[Panel]:
     """Return a dashboard's panels with queries ready to send, in its order.
 
     Args:
         dashboard: the dashboard's JSON.
         titles: those wanted; all where it is None.
+        service: the dashboard's variable of that name, a regular expression; without it, every service.
 
     Raises:
         EvenkeelError: a wanted panel is not there.
@@ -43,7 +44,10 @@ def panels(dashboard: Mapping[str, object], titles: Sequence[str] | None = None)
     for panel in listed:
         targets = panel.get("targets", [])
         queries = [
-            (target["expr"].replace("$__rate_interval", RATE_INTERVAL), target.get("legendFormat", ""))
+            (
+                target["expr"].replace("$__rate_interval", RATE_INTERVAL).replace("$service", service),
+                target.get("legendFormat", ""),
+            )
             for target in targets
         ]
         found[panel["title"]] = Panel(panel["title"], tuple(queries))

@@ -35,7 +35,7 @@ def test_committed_dashboards_are_what_the_code_makes() -> None:
         (
             "RPS per backend",
             "reqps",
-            'sum by (server) (rate(haproxy_server_http_responses_total{proxy="app"}[$__rate_interval]))',
+            'sum by (server) (rate(haproxy_server_http_responses_total{proxy=~"$service"}[$__rate_interval]))',
         ),
         ("Total RPS", "reqps", 'sum(rate(haproxy_frontend_http_responses_total{proxy="site"}[$__rate_interval]))'),
     ],

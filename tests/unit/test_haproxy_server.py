@@ -46,7 +46,7 @@ class Fake(Runtime):
                     held.update(sessions=0, status="UP")
             rows = [f"app,{name},0,{held['sessions']},{held['status']},L7OK,200,2," for name, held in self.held.items()]
             return "\n".join([COLUMNS, "site,FRONTEND,,3,OPEN,,,,", *rows, "app,BACKEND,0,0,UP,,,,", ""])
-        if command != "show servers state app":
+        if command not in {"show servers state app", "show servers state"}:
             return "Can't find backend.\n"
         rows = [f"3 app 1 {name} 192.0.2.1 2 {held['bits']} 1 {held['port']}" for name, held in self.held.items()]
         return "\n".join(["1", HEADER, *rows, ""])
@@ -61,7 +61,7 @@ def ask(runtime: Runtime, check_mode: bool = False, **parameters: Any) -> dict[s
         "notes": "/nowhere",
         "address": None,
         "port": None,
-        "up": [],
+        "up": {},
         "settled": 0,
     }
     return run({**defaults, **more, **parameters}, check_mode, runtime)
@@ -75,8 +75,8 @@ def test_orders_are_read_from_the_admin_bits(bits: int, admin: str) -> None:
 def test_servers_are_read_from_both_answers() -> None:
     runtime = Fake(one={"sessions": 2}, two={"status": "DOWN", "bits": 8})
     assert parse_servers(runtime.ask("show stat"), runtime.ask("show servers state app"), "app") == [
-        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms", "192.0.2.1:80"),
-        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms", "192.0.2.1:80"),
+        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms", "192.0.2.1:80", "app"),
+        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms", "192.0.2.1:80", "app"),
     ]
 
 
@@ -231,10 +231,10 @@ def test_changed_port_is_told_before_the_server_is_ready(tmp_path: Path) -> None
 
 def test_servers_that_must_be_up_are_waited_for_and_named() -> None:
     runtime = Fake(one={}, two={"status": "DOWN"}, three={"bits": DRAINED})
-    down = ask(runtime, name=None, up=["one", "two", "three", "four"], wait=0.01)["down"]
-    assert sorted(down) == ["four", "two"]
-    assert down["two"].startswith("two of backend app is DOWN (ready), not UP")
-    assert ask(Fake(looks=2, one={"status": "DOWN"}), name=None, up=["one"])["down"] == {}
+    down = ask(runtime, name=None, up={"app": ["one", "two", "three", "four"]}, wait=0.01)["down"]
+    assert sorted(down) == ["app/four", "app/two"]
+    assert down["app/two"].startswith("two of backend app is DOWN (ready), not UP")
+    assert ask(Fake(looks=2, one={"status": "DOWN"}), name=None, up={"app": ["one"]})["down"] == {}
 
 
 def test_states_of_a_new_process_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,6 +247,44 @@ def test_states_of_a_new_process_are_waited_for(monkeypatch: pytest.MonkeyPatch)
             runtime.held["one"]["status"] = "NOLB"
 
     monkeypatch.setattr("time.sleep", slept)
-    assert ask(runtime, name=None, up=["one"], wait=0, settled=5)["down"] == {}
-    assert list(ask(runtime, name=None, up=["one"], wait=0, settled=9)["down"]) == ["one"]
+    assert ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=5)["down"] == {}
+    assert list(ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=9)["down"]) == ["app/one"]
     assert runtime.uptime == 9
+
+
+def test_without_a_backend_every_one_is_asked_that_has_the_server(tmp_path: Path) -> None:
+    class Two(Fake):
+        """With a second backend, whose only server has the same name."""
+
+        def ask(self, command: str) -> str:
+            if command.startswith("set server shop"):
+                self.orders.append(command)
+                return "\n"
+            if command == "show servers state shop":
+                return f"1\n{HEADER}\n4 shop 1 one 192.0.2.1 2 0 1 81\n"
+            answer = super().ask(command)
+            if command == "show stat":
+                return f"{answer}shop,one,0,4,UP,L7OK,200,2,\nshop,BACKEND,0,0,UP,,,,\n"
+            if command == "show servers state":
+                return f"{answer}4 shop 1 one 192.0.2.1 2 0 1 81\n"
+            return answer
+
+    runtime = Two(one={}, two={})
+    assert ask(runtime, backend="", name=None)["noted"] == []
+    listed = [(server["backend"], server["name"]) for server in ask(runtime, backend="", name=None)["servers"]]
+    assert listed == [("app", "one"), ("app", "two"), ("shop", "one")]
+    # One of them can't go, so none does.
+    with pytest.raises(HaproxyError, match=r"^one stays in"):
+        ask(runtime, backend="", state="drain", keep_up=1)
+    assert runtime.orders == []
+    result = ask(runtime, backend="", state="drain", required=True, wait=0)
+    assert runtime.orders == ["set server app/one state drain", "set server shop/one state drain"]
+    assert result["server"]["sessions"] == 4, "the busiest is what an operator waits for"
+    with pytest.raises(HaproxyError, match=r"^HAProxy has no server nine\.$"):
+        ask(runtime, backend="", name="nine", state="drain", required=True)
+    # What a killed roll-out has drained of whichever service is found.
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "one").touch()
+    assert ask(runtime, backend="", name=None, notes=str(tmp_path))["noted"] == ["one"]
+    ask(runtime, backend="", name=None, state="ready", roll_out=True, notes=str(tmp_path), wait=0)
+    assert list((tmp_path / "shop").iterdir()) == []

@@ -40,8 +40,8 @@ FOUND: dict[str, list[str]] = {"drained": [], "silent": []}
 
 
 def outcome(host: str, result: str = "swapped", text: str = "") -> dict[str, Any]:
-    swap = {"from": f"{OWN}1-a", "to": f"{OWN}2-b"}
-    return {"host": host, **swap, "left_out": [], "result": result, "text": text}
+    swaps = {"app": {"from": f"{OWN}1-a", "to": f"{OWN}2-b"}}
+    return {"host": host, "swaps": swaps, "left_out": [], "result": result, "text": text}
 
 
 @pytest.mark.parametrize(
@@ -90,16 +90,20 @@ def test_failure_says_what_its_items_said(result: dict[str, Any], wanted: str) -
 def test_outcomes_of_hosts_that_never_had_their_turn_are_waiting() -> None:
     hostvars: dict[str, dict[str, Any]] = {
         "one": {
-            "backend_app_swap": {"from": "a", "to": "b"},
+            "backend_app_swap": {"app": {"from": "a", "to": "b", "guide": True}},
             "rolling_update_outcome": {"result": "failed", "text": "why"},
             "rolling_update_left_out": ["lb"],
         },
-        "two": {"backend_app_swap": {"from": "a", "to": "b"}, "rolling_update_runs": {"stdout": "a\n"}},
+        "two": {
+            "backend_app_swap": {"app": {"from": "a", "to": "b"}},
+            "rolling_update_runs": {"results": [{"item": "app", "stdout": "a\n"}]},
+        },
     }
     outcomes = roll_out_outcomes(hostvars, hostvars)
+    swaps = {"swaps": {"app": {"from": "a", "to": "b"}}}
     assert outcomes == [
-        {"host": "one", "from": "a", "to": "b", "left_out": ["lb"], "result": "failed", "text": "why"},
-        {"host": "two", "from": "a", "to": "b", "left_out": [], "result": "waiting", "text": "", "runs": "a"},
+        {"host": "one", **swaps, "left_out": ["lb"], "result": "failed", "text": "why"},
+        {"host": "two", **swaps, "left_out": [], "result": "waiting", "text": "", "runs": {"app": "a"}},
     ]
     assert [failure["host"] for failure in roll_out_failures(outcomes)] == ["one"]
 
@@ -112,16 +116,26 @@ def test_hosts_that_were_drained_before_are_named() -> None:
 
 
 def test_log_line_says_who_what_and_how_it_went() -> None:
-    assert roll_out_audit([outcome("one"), outcome("two")], "deploy", "me@here", "noon") == (
-        "noon me@here deploy hosts=one,two from=1-a to=2-b result=ok"
-    )
+    assert roll_out_audit([outcome("one"), outcome("two")], "deploy", "me@here", "noon") == [
+        "noon me@here deploy service=app hosts=one,two from=1-a to=2-b result=ok"
+    ]
+    # One line for each service, of the hosts where it changed.
+    shop = {"shop": {"from": "shop:1", "to": "shop:2"}}
+    two = {**outcome("two"), "swaps": {**outcome("two")["swaps"], **shop}}
+    assert roll_out_audit([outcome("one"), two], "site", "me@here", "noon")[1:] == [
+        "noon me@here site service=shop hosts=two from=shop:1 to=shop:2 result=ok"
+    ]
+    engine = {**outcome("one"), "swaps": {}}
+    assert roll_out_audit([engine], "engine", "me@here", "noon") == [
+        "noon me@here engine service=- hosts=one from=- to=- result=ok"
+    ]
     failed = [outcome("one", "put back"), outcome("two", "failed"), outcome("three", "waiting")]
-    assert roll_out_audit(failed, "site", "me@here", "noon").endswith("result=failed on two")
+    assert roll_out_audit(failed, "site", "me@here", "noon")[0].endswith("result=failed on two")
 
 
 def test_verdict_is_a_sentence_and_what_the_hosts_said() -> None:
     held = [outcome("one", "put back"), outcome("two", "failed", "not ready"), outcome("three", "waiting")]
-    text = roll_out_verdict([each | {"runs": f"{OWN}1-a"} for each in held], ["one", "two", "three"], FOUND)
+    text = roll_out_verdict([each | {"runs": {"app": f"{OWN}1-a"}} for each in held], ["one", "two", "three"], FOUND)
     assert text.splitlines() == [
         "The roll-out failed on two and was undone: the old version runs everywhere, and no host stays drained by it.",
         "two: not ready",
@@ -139,7 +153,7 @@ def test_verdict_says_what_was_found_and_not_what_should_be() -> None:
     held = [outcome("one", "put back"), outcome("two", "failed", "not ready")]
 
     def first(*images: str, backends: Sequence[str] = ("one", "two"), **more: list[str]) -> str:
-        asked = [each | {"runs": image and OWN + image} for each, image in zip(held, images, strict=True)]
+        asked = [each | {"runs": {"app": image and OWN + image}} for each, image in zip(held, images, strict=True)]
         return roll_out_verdict(asked, backends, FOUND | more).splitlines()[0]
 
     assert first("2-b", "1-a").endswith("one runs 2-b, two runs 1-a, and no host stays drained by it.")
@@ -163,6 +177,8 @@ def test_verdict_about_an_engine_promises_no_undoing() -> None:
 
 def test_summary_says_what_changed_or_that_nothing_did() -> None:
     assert roll_out_summary([outcome("one"), outcome("two")]) == "one, two: 1-a -> 2-b."
+    shop = {**outcome("one"), "swaps": {"shop": {"from": "shop:1", "to": "evenkeel.local/backend_shop:2-b"}}}
+    assert roll_out_summary([shop]) == "shop on one: shop:1 -> 2-b."
     assert roll_out_summary([]) == "Nothing to do: every backend runs what is wanted."
 
 
@@ -249,7 +265,11 @@ def test_no_way_back_is_one_sentence(hosts: list[dict[str, Any]], problem: str) 
 
 
 def test_hosts_that_were_left_half_way_come_first() -> None:
-    hostvars = {"one": {"backend_app_swap": {"former": False}}, "two": {"backend_app_swap": {"former": True}}, "x": {}}
+    hostvars = {
+        "one": {"backend_app_swap": {"app": {"former": False}}},
+        "two": {"backend_app_swap": {"shop": {"former": False}, "app": {"former": True}}},
+        "x": {},
+    }
     assert roll_out_order(["one", "x", "two"], hostvars) == ["two", "one", "x"]
 
 
@@ -281,16 +301,22 @@ def test_limits_follow_what_runs(hosts: list[dict[str, Any]], wanted: bool) -> N
 
     for held in hosts:
         if "swap" in held:
-            held["backend_app_swap"] = dict(zip(("from", "to"), map(image, held["swap"]), strict=True))
+            held["backend_app_swap"] = {"app": dict(zip(("from", "to"), map(image, held["swap"]), strict=True))}
         if "result" in held:
             held["rolling_update_outcome"] = {"result": held["result"], "text": ""}
     assert only_ours(map(str, range(len(hosts))), {str(at): held for at, held in enumerate(hosts)}) is wanted
 
 
 def test_balancers_are_prepared_for_a_foreign_image() -> None:
-    hostvars = {"one": {"backend_app_swap": {"to": FOREIGN}}, "two": {"backend_app_swap": {"to": f"{OWN}1-a"}}, "x": {}}
+    swaps = {"one": FOREIGN, "two": f"{OWN}1-a"}
+    hostvars = {name: {"backend_app_swap": {"app": {"to": to, "guide": True}}} for name, to in swaps.items()} | {
+        "x": {}
+    }
     assert brings_foreign(["one", "two"], hostvars)
     assert not brings_foreign(["two", "x"], hostvars)
+    # Of what was described, all is said there.
+    described = {"one": {"backend_app_swap": {"app": {"to": FOREIGN, "guide": False}}}}
+    assert not brings_foreign(["one"], described)
     assert unprepared(["lb"], {"lb": {"rolling_prepared": ""}}) == ""
     assert unprepared(["lb", "lb-2"], {"lb": {}, "lb-2": {"rolling_prepared": "no disk"}}).endswith(
         "lb: it is not part of this run (--limit); lb-2: no disk."
@@ -305,16 +331,18 @@ def test_lock_that_may_be_in_use_is_one_sentence_that_says_what_to_type() -> Non
 
 def test_backends_without_requests_are_named() -> None:
     servers = [
-        {"name": "one", "admin": "ready", "status": "UP", "last_check": ""},
-        {"name": "two", "admin": "drain", "status": "DRAIN", "last_check": ""},
-        {"name": "three", "admin": "ready", "status": "DOWN 1/2", "last_check": "L4TOUT in 2 ms"},
-        {"name": "elsewhere", "admin": "drain", "status": "DRAIN", "last_check": ""},
+        {"backend": "app", "name": "one", "admin": "ready", "status": "UP", "last_check": ""},
+        {"backend": "app", "name": "two", "admin": "drain", "status": "DRAIN", "last_check": ""},
+        {"backend": "app", "name": "three", "admin": "ready", "status": "DOWN 1/2", "last_check": "L4TOUT in 2 ms"},
+        {"backend": "app", "name": "elsewhere", "admin": "drain", "status": "DRAIN", "last_check": ""},
     ]
     text = out_note(servers, ["one", "two", "three"])
     assert text == (
         "two gets no requests, as somebody has ordered: ready.yml -e target=two ends that. "
         "three is DOWN 1/2: L4TOUT in 2 ms."
     )
+    shop = {"backend": "shop", "name": "two", "admin": "drain", "status": "DRAIN", "last_check": ""}
+    assert "two of shop gets no requests" in out_note([*servers, shop], ["one", "two"])
     assert ran_here(["one", "two"], {"one": {"backend_app_host": {}}, "two": {}}) == ["one"]
 
 

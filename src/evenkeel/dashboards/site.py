@@ -6,9 +6,16 @@ from collections.abc import Callable
 
 from grafana_foundation_sdk.builders import common, dashboard, statetimeline, timeseries
 from grafana_foundation_sdk.models.common import GraphThresholdsStyleMode
-from grafana_foundation_sdk.models.dashboard import DashboardCursorSync, DataSourceRef, DynamicConfigValue
+from grafana_foundation_sdk.models.dashboard import (
+    DashboardCursorSync,
+    DataSourceRef,
+    DynamicConfigValue,
+    VariableOption,
+    VariableRefresh,
+)
 
 from evenkeel.dashboards.style import (
+    DATASOURCE,
     GREEN,
     GREY,
     LATENCIES,
@@ -24,8 +31,8 @@ from evenkeel.dashboards.style import (
     timeline,
 )
 
-# HAProxy's proxies, as the role `haproxy` names them.
-FRONTEND, BACKEND = 'proxy="site"', 'proxy="app"'
+# HAProxy's proxies, as the role `haproxy` names them: a backend carries its service's name.
+FRONTEND, BACKEND = 'proxy="site"', 'proxy=~"$service"'
 RATE = "[$__rate_interval]"
 # The application's own requests; probes and scrapes arrive all the time and would hide them.
 REQUESTS = 'endpoint!~"/(healthz|readyz|metrics)"'
@@ -40,6 +47,21 @@ def tagged(name: str, tag: str, color: str) -> dashboard.AnnotationQuery:
         .enable(True)
         .icon_color(color)
         .target(dashboard.AnnotationTarget().type("tags").tags([tag]).match_any(True).limit(100))
+    )
+
+
+def service() -> dashboard.QueryVariable:
+    """Return the variable that chooses services; all of them at first."""
+    return (
+        dashboard.QueryVariable("service")
+        .label("Service")
+        .datasource(DATASOURCE)
+        .query("label_values(haproxy_backend_active_servers, proxy)")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .multi(True)
+        .include_all(True)
+        .all_value(".+")
+        .current(VariableOption(text=["All"], value=["$__all"]))
     )
 
 
@@ -77,7 +99,7 @@ def backend_state() -> statetimeline.Panel:
     """What the balancer thinks of each backend; its exporter has a series a state, 1 where it holds."""
     numbers = {"UP": 1, "MAINT": 2, "DRAIN": 3, "NOLB": 4}
     expr = " + ".join(
-        f'{number} * max by (instance, server) (haproxy_server_status{{{BACKEND},state="{state}"}})'
+        f'{number} * max by (instance, proxy, server) (haproxy_server_status{{{BACKEND},state="{state}"}})'
         for state, number in numbers.items()
     )
     mapping = {
@@ -91,7 +113,7 @@ def backend_state() -> statetimeline.Panel:
         timeline("Backend state", place(0, 15, 12, 6))
         .description("The state each balancer holds each backend in.")
         .mappings([states(mapping)])
-        .with_target(target(expr, "{{server}} at {{instance}}"))
+        .with_target(target(expr, "{{proxy}} on {{server}} at {{instance}}"))
     )
 
 
@@ -198,6 +220,7 @@ def site() -> dashboard.Dashboard:
         .refresh("2s")
         .timepicker(dashboard.TimePicker().refresh_intervals(["1s", "2s", "5s", "10s", "30s", "1m"]))
         .tooltip(DashboardCursorSync.CROSSHAIR)
+        .with_variable(service())
         .annotation(tagged("Faults", "fault", RED))
     )
     for number, panel in enumerate(PANELS, start=1):

@@ -27,7 +27,7 @@ from evenkeel.lab.system import run, say
 from evenkeel.web import session
 
 _ROLES = PROJECT / "roles"
-_APP = _ROLES / "backend_app"
+_GUIDE = PROJECT / "files" / "guide_api"
 _PROBE_SECONDS = 8
 _START_SECONDS = 30
 
@@ -252,7 +252,7 @@ def _mirror_image(base: str) -> str:
         context = Path(folder) / "mirror"
         # What Python leaves beside its files would make another image of the same content.
         shutil.copytree(PROJECT / "lab" / "mirror", context, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(_APP / "files" / "app" / "requirements.txt", context)
+        shutil.copy(_GUIDE / "requirements.txt", context)
         return images.build("mirror", context, base, lambda: _download_wheels(context))
 
 

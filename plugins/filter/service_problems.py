@@ -1,0 +1,168 @@
+"""Filter that says what is wrong with the services' descriptions, besides the types of their values."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+Service = Mapping[str, Any]
+
+# HAProxy's sections, containers, units, folders and metrics carry it.
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
+# HAProxy's other sections.
+_RESERVED = {"site", "statistics"}
+_HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
+_PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
+_METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
+# What HAProxy 2.6 can take for a failure.
+_RETRIED = {401, 403, 404, 408, 425, 500, 501, 502, 503, 504}
+
+
+def services_problems(
+    hostvars: Mapping[str, Mapping[str, Any]], backends: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> list[str]:
+    """Return what is wrong with the services besides types, a sentence each that names service and key.
+
+    Args:
+        hostvars: Ansible's ``hostvars``, with ``topology_services_told`` of each backend.
+        backends: the hosts.
+        groups: Ansible's ``groups``.
+    """
+    said: dict[str, None] = {}
+    firsts: dict[str, Any] = {}
+    for host in backends:
+        try:
+            services = list(hostvars[host]["topology_services_told"])
+            for service in services:
+                said |= dict.fromkeys(_service_problems(service, groups))
+                said |= dict.fromkeys(_differences(service, firsts.setdefault(service["name"], (host, service)), host))
+            said |= dict.fromkeys(_together(services))
+        except Exception:  # noqa: BLE001 - of another type, or not to be computed: settings_problems says so
+            continue
+    return list(said)
+
+
+# What a balancer must know, which is one for all hosts.
+_SHARED = ("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel")
+
+
+def _differences(service: Service, first: tuple[str, Service], host: str) -> Iterator[str]:
+    for key in _SHARED:
+        if service[key] != first[1][key]:
+            yield (
+                f"{service['name']}.{key} is not the same on {first[0]} and {host}, but the balancers need one: set "
+                "site_services in group_vars/all.yml."
+            )
+
+
+def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    name = f"site_services.{service['name']}"
+    if not _NAME.fullmatch(service["name"]) or service["name"] in _RESERVED:
+        yield (
+            f"{name}: `{service['name']}` can't name a service: use at most 40 small letters, digits and `-`, "
+            f"beginning with a letter, and none of {', '.join(sorted(_RESERVED))}."
+        )
+    if bool(service["image"]) == bool(service["build"]):
+        what = "both image and build" if service["image"] else "neither image nor build"
+        yield f"{name} has {what}: name the image, or the folder that it is built from."
+    for key in ("port", "host_port"):
+        if isinstance(service[key], int) and not 1 <= service[key] <= 65535:
+            yield f"{name}.{key} is {service[key]}: set it to a number from 1 to 65535."
+    yield from _group_problems(name, str(service["group"]), groups)
+    yield from _ready_problems(name, service)
+    yield from _request_problems(name, service)
+    # The guide's API says null, and means the role's own settings.
+    yield from _retry_problems(name, service["retry"] or {"methods": [], "statuses": [], "never": []})
+
+
+def _group_problems(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    if not groups.get(group):
+        yield f"{name}.group is `{group}`, a group without hosts: name one that has some."
+    strangers = [host for host in groups.get(group, []) if host not in groups.get("backends", [])]
+    if strangers:
+        yield (
+            f"{name}.group is `{group}`, and {', '.join(strangers)} of it is no backend: make `{group}` a child of the "
+            "group `backends`."
+        )
+
+
+def _ready_problems(name: str, service: Service) -> Iterator[str]:
+    ready = service["ready"]
+    if not isinstance(ready, Mapping):
+        return
+    if ready["path"] and not str(ready["path"]).startswith("/"):
+        yield f'{name}.ready.path is "{ready["path"]}": begin it with a slash.'
+    elif re.search(r"\s", str(ready["path"] or "")):
+        yield f'{name}.ready.path is "{ready["path"]}", which has a space in it: write %20.'
+    if ready["path"] and ready["command"]:
+        yield f"{name}.ready has both path and command: one of them says when it is ready."
+    if ready["path"] == "" and service["drain"] == "app":
+        yield f"{name}.drain is `app`, which answers 404 on its readiness path: set ready.path, or leave drain out."
+    if not 100 <= int(ready["status"] or 200) <= 599:
+        yield f"{name}.ready.status is {ready['status']}, which is no HTTP status: write one from 100 to 599."
+    elif service["drain"] == "app" and int(ready["status"] or 200) == 404:
+        yield f"{name}.ready.status is 404, which means `drain me` where drain is `app`: leave drain out."
+
+
+def _request_problems(name: str, service: Service) -> Iterator[str]:
+    for host in service["hosts"]:
+        if not _HOST.fullmatch(host.lower()):
+            yield f'{name}.hosts has "{host}", which is no host name: write it without scheme, port, path and wildcard.'
+    for path in service["paths"]:
+        if not _PATH.fullmatch(path.rstrip("/") or "/"):
+            yield (
+                f'{name}.paths has "{path}", which is no beginning of a path: write it as /api, without host, query '
+                "and wildcard."
+            )
+    for limit in service["answer_times"] or []:
+        if ("seconds" in limit) == ("seconds_field" in limit):
+            yield f"{name}.answer_times: `{limit.get('path')}` needs either seconds or seconds_field."
+    if service["metrics"] and not service["metrics"].startswith("/"):
+        yield f'{name}.metrics is "{service["metrics"]}": write its path, which begins with a slash.'
+    if service["balance"] and not re.fullmatch(r"[a-z][\w(),.-]*( [\w(),.-]+)*", service["balance"]):
+        yield f'{name}.balance is "{service["balance"]}": write one of HAProxy\'s algorithms, such as roundrobin.'
+
+
+def _retry_problems(name: str, retry: Mapping[str, Sequence[Any]]) -> Iterator[str]:
+    for method in retry["methods"]:
+        if method not in _METHODS:
+            yield f"{name}.retry.methods has `{method}`, which is none of {', '.join(sorted(_METHODS))}."
+    for status in retry["statuses"]:
+        if status not in _RETRIED:
+            known = ", ".join(map(str, sorted(_RETRIED)))
+            yield f"{name}.retry.statuses has {status}, which HAProxy can't try again; it can: {known}."
+    for pattern in retry["never"]:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            yield f'{name}.retry.never has "{pattern}", which is no regular expression: {error}.'
+        if re.search(r"\s", pattern):
+            yield f'{name}.retry.never has "{pattern}" with a space in it: write \\s.'
+
+
+def _together(services: Sequence[Service]) -> Iterator[str]:
+    """Yield what is wrong between services."""
+    defaults = [service["name"] for service in services if service["default"]]
+    if len(defaults) > 1:
+        yield (
+            f"{' and '.join(defaults)} would both get what nobody else is asked for: give all but one of them "
+            "`hosts` or `paths`."
+        )
+    routes = [(route, service["name"]) for service in services for route in service["routes"]]
+    for route, count in Counter(route for route, _ in routes).items():
+        who = [f"site_services.{name}" for name in dict.fromkeys(name for each, name in routes if each == route)]
+        asked = route.rstrip("/") or "/"
+        if len(who) > 1:
+            yield f"{' and '.join(who)} both get what is asked as {asked} (hosts and paths): leave one of them out."
+        elif count > 1:
+            yield f"{who[0]} says {asked} twice (hosts and paths): leave one of them out."
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"services_problems": services_problems}

@@ -1,0 +1,339 @@
+"""Filters of the services' descriptions: with all their keys, with their servers, and what is wrong with them.
+
+A description is what ``site_services`` says of one service (docs/services.md). Roles get it with every key there is,
+so that none of them knows a default: ``None`` means "as the role's own settings say".
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+Service = dict[str, Any]
+
+# The role backend_app's default.
+_AGENT_PORT = 9190
+# What is not sent to the builder, and counts for no tag.
+_NO_SOURCES = {".git", "__pycache__"}
+# Every key, and what it means to leave it out. Mappings are merged.
+_ABSENT: Service = {
+    "image": "",
+    "build": {},
+    "version": "",
+    "command": None,
+    "port": 0,
+    "host_port": 0,
+    "env": {},
+    "volumes": [],
+    "tmpfs": [],
+    "user": "",
+    "read_only": False,
+    "capabilities": None,
+    "memory": "",
+    "cpus": 0,
+    "extra_hosts": {},
+    "ready": {"path": "", "status": 200, "host": "", "command": None, "seconds": None},
+    "drain": "host",
+    "stop_seconds": None,
+    "group": "backends",
+    "hosts": [],
+    "paths": [],
+    "default": False,
+    "retry": {"statuses": [], "methods": ["GET", "HEAD", "OPTIONS"], "never": []},
+    "answer_times": [],
+    "timeout": "",
+    "tunnel": "1h",
+    "balance": None,
+    "max_requests": 0,
+    "load": "",
+    "metrics": "",
+}
+
+
+# What may be made of anything.
+_INNER = {"command", "env", "volumes", "tmpfs", "extra_hosts"}
+# What goes into the container.
+_CONTAINER = (
+    "command",
+    "env",
+    "volumes",
+    "tmpfs",
+    "user",
+    "read_only",
+    "capabilities",
+    "memory",
+    "cpus",
+    "extra_hosts",
+)
+
+
+def services_described(
+    services: Mapping[str, Any],
+    guide: Mapping[str, Any],
+    asked: Mapping[str, str] | None = None,
+    inner: bool = True,
+) -> list[Service]:
+    """Return every service with its name and all its keys, in the order of the description.
+
+    Args:
+        services: the descriptions by name; ``services_problems`` says what is wrong with them.
+        guide: the description that counts where there is none; that service is called ``app``.
+        asked: ``version`` to run instead of the described one, and ``service``, of which; empty where there is but one.
+        inner: whether with what matters in the container alone. Other hosts can't ask for that: it may be made of what
+            only the host itself knows.
+    """
+    own = isinstance(services, Mapping) and bool(services)
+    given = services if own else {"app": guide}
+    version, of = ((asked or {}).get(key) or "" for key in ("version", "service"))
+    described = []
+    for name, entry in given.items():
+        if isinstance(entry, Mapping):
+            wanted = {"version": version} if version and of in {"", name} else {}
+            described.append(_described(str(name), {**entry, **wanted}, inner) | {"guide": not own})
+    # Who is alone gets everything, and so does the one that says nothing of what it is asked for.
+    for service in described:
+        service["default"] = service["default"] or not (service["hosts"] or service["paths"])
+    return described
+
+
+def _described(name: str, entry: Mapping[str, Any], inner: bool) -> Service:
+    service: Service = {"name": name}
+    for key, absent in _ABSENT.items():
+        if key in _INNER and not inner:
+            continue
+        value = entry.get(key, absent)
+        merged = isinstance(absent, Mapping) and absent and isinstance(value, Mapping)
+        service[key] = {**absent, **value} if merged else value
+    service["host_port"] = service["host_port"] or service["port"]
+    ready = service["ready"]
+    if isinstance(ready, Mapping):
+        service["ready"] = {**ready, "host": ready["host"] or next(iter(_texts(service["hosts"])), "")}
+    service["routes"] = _routes(_texts(service["hosts"]), _texts(service["paths"]))
+    service["reference"] = _reference(service["image"], str(service["version"]))
+    return service
+
+
+def _texts(value: object) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list | tuple) else []
+
+
+def _routes(hosts: Sequence[str], paths: Sequence[str]) -> list[str]:
+    """Return what leads to a service: ``host/path/``.
+
+    It ends in a slash, and so does what is looked up: /api is the beginning of /api/x, and not of /apix. A service that
+    names no host is found under ``*``.
+    """
+    if not (hosts or paths):
+        return []
+    return [f"{host.lower()}{path.rstrip('/')}/" for host in hosts or ["*"] for path in paths or ["/"]]
+
+
+def _reference(image: object, version: str) -> str:
+    """Return an image's reference; ``version`` takes the place of its tag or digest."""
+    text = str(image or "")
+    if not text or not version:
+        return text
+    repository = text.partition("@")[0]
+    folder, slash, name = repository.rpartition("/")
+    mark = "@" if ":" in version else ":"
+    return f"{folder}{slash}{name.partition(':')[0]}{mark}{version}"
+
+
+def services_of_host(services: Iterable[Service], name: str, groups: Mapping[str, Sequence[str]]) -> list[Service]:
+    """Return the services that run on a host."""
+    return [service for service in services if name in groups.get(str(service["group"]), [])]
+
+
+def services_with_servers(
+    services: Iterable[Service], endpoints: Sequence[Mapping[str, Any]], hostvars: Mapping[str, Any], groups: Any
+) -> list[Service]:
+    """Return the services with ``servers``, as :func:`topology_endpoints` returns hosts, in inventory order.
+
+    Args:
+        services: as :func:`services_described` returns them.
+        endpoints: the backends, with their addresses.
+        hostvars: Ansible's ``hostvars``, with ``topology_services_told`` of each backend.
+        groups: Ansible's ``groups``.
+    """
+    said: dict[str, dict[str, Service]] = {}
+    for host in endpoints:
+        said[host["name"]] = {each["name"]: each for each in hostvars[host["name"]]["topology_services_told"]}
+    return [
+        {
+            **service,
+            "servers": [
+                {
+                    **host,
+                    "port": int(said[host["name"]].get(service["name"], service)["host_port"]),
+                    "agent_port": int(hostvars[host["name"]].get("backend_app_agent_port", _AGENT_PORT)),
+                }
+                for host in endpoints
+                if host["name"] in groups.get(service["group"], [])
+            ],
+        }
+        for service in services
+    ]
+
+
+def services_alone(services: Iterable[Service]) -> list[str]:
+    """Return the names of the services that have but one server."""
+    return [service["name"] for service in services if len(service["servers"]) == 1]
+
+
+def services_jobs(services: Iterable[Service]) -> list[dict[str, Any]]:
+    """Return Prometheus' jobs for the services that have metrics, as ``prometheus_scrape_jobs`` takes them."""
+    return [
+        {
+            "name": f"backend_{service['name']}",
+            "metrics_path": service["metrics"],
+            "targets": [
+                {"address": f"{server['address']}:{server['port']}", "instance": server["name"]}
+                for server in service["servers"]
+            ],
+        }
+        for service in services
+        if service["metrics"]
+    ]
+
+
+def services_map(services: Iterable[Service]) -> list[str]:
+    """Return the lines of HAProxy's map from what clients ask for to services: ``host/path/ service``."""
+    return [f"{route} {service['name']}" for service in services for route in service.get("routes", [])]
+
+
+def services_claims(services: Iterable[Service], address: str, agent_port: int) -> dict[str, list[dict[str, Any]]]:
+    """Return what the services take on a host, as the module ``foreign`` asks: ``files``, ``containers`` and ``ports``.
+
+    Args:
+        services: those of the host.
+        address: where they listen.
+        agent_port: where the host itself says whether it goes down.
+    """
+    listed = list(services)
+    units = ["backend_app_announce", *(["backend_app_agent"] if any(map(_needs_agent, listed)) else [])]
+    claims: dict[str, list[dict[str, Any]]] = {
+        "files": [{"path": f"/etc/systemd/system/{unit}.service", "marks": ["Written by evenkeel"]} for unit in units],
+        "containers": [],
+        "ports": [],
+    }
+    for service in listed:
+        name = f"backend_{service['name']}"
+        # As releases wrote them that did not say so, and ran nothing but the guide's API.
+        former = (
+            [["Description=Start of backend_app's container"], ['"BACKEND_NAME=']]
+            if name == "backend_app"
+            else [[], []]
+        )
+        claims["files"].append(
+            {"path": f"/etc/systemd/system/{name}.service", "marks": ["Written by evenkeel", *former[0]]}
+        )
+        containers = [name, f"{name}_former"]
+        marks = [rf'"evenkeel.service": *"{service["name"]}"', *former[1]]
+        claims["containers"] += [{"name": container, "marks": marks} for container in containers]
+        setting = "backend_app_port" if service["guide"] else f"site_services.{service['name']}.host_port"
+        claims["ports"].append(
+            {"address": address, "port": service["host_port"], "containers": containers, "setting": setting}
+        )
+    if any(map(_needs_agent, listed)):
+        claims["ports"].append(
+            {
+                "address": address,
+                "port": agent_port,
+                "units": ["backend_app_agent.service"],
+                "setting": "backend_app_agent_port",
+            }
+        )
+    return claims
+
+
+def _needs_agent(service: Service) -> bool:
+    return bool(service["drain"] == "host")
+
+
+def service_hash(service: Service) -> str:
+    """Return a hash of what a container of the service is made with, besides image and ports; 12 hexadecimal digits."""
+    kept = {key: service[key] for key in _CONTAINER}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def service_texts(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return an environment whose values are texts, as Docker takes them; true and false are written so."""
+    return {
+        str(name): str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
+        for name, value in values.items()
+    }
+
+
+def folder_digest(folder: str) -> str:
+    """Return a hash of all files of a folder: names, rights to execute, contents; 12 hexadecimal digits.
+
+    Raises:
+        AnsibleFilterError: no such folder, or no Dockerfile in it.
+    """
+    root = Path(folder).expanduser()
+    if not (root / "Dockerfile").is_file():
+        raise AnsibleFilterError(f"{root} has no Dockerfile, so nothing can be built from it.")
+    whole = hashlib.sha256()
+    for path in sorted(root.rglob("*")):
+        if path.is_file() and not _NO_SOURCES & set(path.relative_to(root).parts):
+            kept = path.relative_to(root).as_posix(), path.stat().st_mode & 0o111 != 0
+            whole.update(f"{kept}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()[:12]
+
+
+def folder_files(folder: str) -> list[str]:
+    """Return the files of a folder that count for :func:`folder_digest`, relative to it."""
+    root = Path(folder).expanduser()
+    found = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
+    return [path.as_posix() for path in found if not _NO_SOURCES & set(path.parts)]
+
+
+def one_service(services: Sequence[Service], wanted: object, version: object, needed: bool) -> str:
+    """Return what is wrong with ``-e service=`` and ``-e version=``, a sentence; empty where nothing is.
+
+    Args:
+        services: as :func:`services_described` returns them.
+        wanted: the service; empty where it was not said.
+        version: likewise.
+        needed: whether a service must be said where there are several.
+    """
+    names = [service["name"] for service in services]
+    if not isinstance(version, str):
+        return f"version is {version}, which is no text: write -e version=1.5, or put it in quotes."
+    if version and not re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", version):
+        return f"version is `{version}`, which is neither a tag (1.5) nor a digest (sha256:...)."
+    if wanted and wanted not in names:
+        near = difflib.get_close_matches(str(wanted), names, 1, 0.6)
+        hint = f" (`{near[0]}` is meant?)" if near else ""
+        return f"`{wanted}` is no service of this inventory{hint}: write -e service=<{' or '.join(names)}>."
+    if (needed or version) and not wanted and len(names) > 1:
+        return f"Which service is meant was not said: write -e service=<{' or '.join(names)}>."
+    return ""
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {
+            "folder_digest": folder_digest,
+            "folder_files": folder_files,
+            "one_service": one_service,
+            "services_described": services_described,
+            "service_hash": service_hash,
+            "service_texts": service_texts,
+            "services_alone": services_alone,
+            "services_jobs": services_jobs,
+            "services_claims": services_claims,
+            "services_map": services_map,
+            "services_of_host": services_of_host,
+            "services_with_servers": services_with_servers,
+        }
