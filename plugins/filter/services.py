@@ -312,7 +312,8 @@ def one_service(services: Sequence[Service], wanted: object, version: object, ne
     if wanted and wanted not in names:
         near = difflib.get_close_matches(str(wanted), names, 1, 0.6)
         hint = f" (`{near[0]}` is meant?)" if near else ""
-        return f"`{wanted}` is no service of this inventory{hint}: write -e service=<{' or '.join(names)}>."
+        there = f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+        return f"`{wanted}` is no service of this inventory{hint}: {there}."
     if (needed or version) and not wanted and len(names) > 1:
         return f"Which service is meant was not said: write -e service=<{' or '.join(names)}>."
     return ""

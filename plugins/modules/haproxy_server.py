@@ -171,7 +171,8 @@ def refusal(servers: list[Server], name: str, keep_up: int) -> str | None:
 def unready(server: Server, backend: str, seconds: float) -> str:
     """Return the sentence about a server that did not come UP."""
     check = f"its last check says {server.last_check}" if server.last_check else "it was not checked yet"
-    return f"{server.name} of backend {backend} is {server.status} ({server.admin}), not UP, after {seconds:.3g} s: {check}."
+    state = f"{server.status} ({server.admin})"
+    return f"{server.name} of backend {backend} is {state}, not UP, after {seconds:.3g} s: {check}."
 
 
 class Runtime:

@@ -25,7 +25,7 @@ app,BACKEND,0,1,9,0,0,1,2,UP,2,0,9,,1,
 
 
 def test_statistics_are_parsed() -> None:
-    servers, totals = parse(CSV)
+    servers, totals = parse(CSV, "app")
     assert list(servers) == ["backend-1", "backend-2"]
     assert servers["backend-2"]["status"] == "DOWN 1/5"
     assert servers["backend-2"]["chkdown"] == 2
@@ -36,7 +36,7 @@ def test_statistics_are_parsed() -> None:
 @pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,status\nother,x,UP\n"])
 def test_other_text_is_no_statistics(text: str) -> None:
     with pytest.raises(ValueError, match="no"):
-        parse(text)
+        parse(text, "app")
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from evenkeel.chaos.record.haproxy import GUIDE
 from evenkeel.chaos.record.timeline import NAMES, Mark, add
 from evenkeel.command_line import Parser, run
 from evenkeel.errors import EvenkeelError
@@ -24,6 +25,7 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     watch = commands.add_parser("watch", help="sample the balancers once a second until SIGTERM", allow_abbrev=False)
     watch.add_argument("folder", type=Path, metavar="FOLDER")
+    watch.add_argument("--service", default=GUIDE, help="HAProxy's section (%(default)s)")
     watch.add_argument("--haproxy", action="append", required=True, metavar="[NAME=]http://host:port")
     watch.add_argument("--prometheus", default="", metavar="http://host:port")
     mark = commands.add_parser("mark", help="append to the timeline", allow_abbrev=False)
@@ -67,7 +69,7 @@ def _command(argv: Sequence[str]) -> int:
         case "watch":
             from evenkeel.chaos.run.sampler import sample
 
-            return sample(arguments.folder, arguments.haproxy, arguments.prometheus)
+            return sample(arguments.folder, arguments.haproxy, arguments.prometheus, arguments.service)
         case "report":
             from evenkeel.chaos.report.write import report
 

@@ -21,7 +21,7 @@ from evenkeel.errors import EvenkeelError
 from evenkeel.load.generator import Signals, generate
 from evenkeel.load.progress import Progress
 from evenkeel.load.records import Writer, read
-from evenkeel.load.settings import DEFAULT_MIX, Settings, parse_mix, parse_url
+from evenkeel.load.settings import DEFAULT_MIX, Settings, parse_header, parse_mix, parse_url
 from evenkeel.load.summary import render, summarise
 
 
@@ -38,6 +38,7 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--mix", action="append", metavar="'METHOD /path=weight,…'", help=f"default: {DEFAULT_MIX}")
     parser.add_argument("--rate", type=float, default=110, help="requests per second (%(default)s)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="default: until SIGINT or SIGTERM")
+    parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="of every request")
     parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="per request (%(default)s)")
     parser.add_argument("--fresh", type=float, metavar="SHARE", help="on connections of their own (0.5; serial: 1)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same sequence (%(default)s)")
@@ -62,6 +63,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         seed=arguments.seed,
         serial=arguments.serial,
         max_lateness=arguments.max_lateness,
+        headers=tuple(parse_header(text) for text in arguments.header),
     )
 
 

@@ -95,11 +95,13 @@ class Client:
     def __init__(self, settings: Settings, address: tuple[int, str]) -> None:
         """Prepare one session for kept-alive and one for fresh connections; needs a running loop."""
         self._urls = {share.path: URL(settings.url + share.path, encoded=True) for share in settings.mix}
-        self._kept = self._session(address, fresh=False)
-        self._fresh = self._session(address, fresh=True)
+        self._kept = self._session(address, settings.headers, fresh=False)
+        self._fresh = self._session(address, settings.headers, fresh=True)
 
     @staticmethod
-    def _session(address: tuple[int, str], *, fresh: bool) -> aiohttp.ClientSession:
+    def _session(
+        address: tuple[int, str], headers: tuple[tuple[str, str], ...], *, fresh: bool
+    ) -> aiohttp.ClientSession:
         pool = {"force_close": True} if fresh else {"keepalive_timeout": IDLE}
         # limit=0: a limit would make requests wait for each other, and the loop would be closed.
         connector = aiohttp.TCPConnector(limit=0, resolver=_OneAddress(*address), ttl_dns_cache=None, **pool)
@@ -108,7 +110,7 @@ class Client:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             middlewares=(_send_once,),
-            headers={"User-Agent": "evenkeel-load"},
+            headers={"User-Agent": "evenkeel-load"} | dict(headers),
             # The time limit is send()'s; aiohttp rounds its own up to whole seconds.
             timeout=aiohttp.ClientTimeout(),
         )

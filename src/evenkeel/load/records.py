@@ -136,7 +136,9 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _settings(values: dict[str, Any]) -> Settings:
-    return Settings(**{**values, "mix": tuple(Share(**share) for share in values["mix"])})
+    # Files of former releases have no headers.
+    headers = tuple((name, value) for name, value in values.get("headers", ()))
+    return Settings(**{**values, "mix": tuple(Share(**share) for share in values["mix"]), "headers": headers})
 
 
 def read(path: Path) -> Run:

@@ -39,6 +39,7 @@ class Settings:
         fresh: share of requests, 0 to 1, that get a connection of their own.
         seed: the same seed gives the same order.
         serial: one request at a time, each after the last one's end.
+        headers: what every request carries besides, as (name, value); ``Host`` is the URL's host without it.
         max_lateness: seconds; see :func:`evenkeel.load.schedule_check.check_schedule`.
     """
 
@@ -51,6 +52,7 @@ class Settings:
     seed: int = 1
     serial: bool = False
     max_lateness: float = 0.5
+    headers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; raises EvenkeelError."""
@@ -61,6 +63,14 @@ class Settings:
                 raise EvenkeelError(f"--{name.replace('_', '-')} must be a number above 0, not {value:g}.")
         if not 0 <= self.fresh <= 1:
             raise EvenkeelError(f"--fresh must be a share from 0 to 1, not {self.fresh:g}.")
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """Return (name, value) of ``NAME: VALUE``; raises EvenkeelError."""
+    name, colon, value = text.partition(":")
+    if not colon or not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[\x20-\x7e]*", value):
+        raise EvenkeelError(f"--header must look like 'NAME: VALUE', not {text!r}.")
+    return name, value.strip()
 
 
 def parse_url(text: str) -> str:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from evenkeel.chaos.record import run_folder
 from evenkeel.errors import EvenkeelError
 
-# As the role `haproxy` names them.
-FRONTEND, BACKEND = "site", "app"
+# The service of runs that name none: the guide's API. HAProxy's section carries a service's name.
+GUIDE = "app"
 _TEXTS = ("status", "check_status")
 _SERVER_COUNTS = ("weight", "lastchg", "chkdown", "slim")
 _COUNTS = (*_SERVER_COUNTS, "scur", "qcur", "stot", "wretr", "wredis", "econ", "eresp", "hrsp_5xx")
@@ -38,14 +38,14 @@ class Sample(NamedTuple):
     totals: Row
 
 
-def parse(text: str) -> tuple[dict[str, Row], Row]:
-    """Return (servers, totals) of the backend section in a ``/stats;csv``; raises ValueError where it is no such."""
+def parse(text: str, service: str) -> tuple[dict[str, Row], Row]:
+    """Return (servers, totals) of a service's section in a ``/stats;csv``; raises ValueError where there is none."""
     if not text.startswith("# pxname,svname,"):
         raise ValueError("no statistics of HAProxy")
     servers: dict[str, Row] = {}
     totals: Row = {}
     for row in csv.DictReader(text.removeprefix("# ").splitlines()):
-        if row["pxname"] != BACKEND or row["svname"] == "FRONTEND":
+        if row["pxname"] != service or row["svname"] == "FRONTEND":
             continue
         kept: dict[str, Any] = {name: row.get(name) or "" for name in _TEXTS}
         kept |= {name: int(row[name]) for name in _COUNTS if row.get(name)}
@@ -54,7 +54,7 @@ def parse(text: str) -> tuple[dict[str, Row], Row]:
         else:
             servers[row["svname"]] = kept
     if not servers:
-        raise ValueError(f"no servers in the section {BACKEND}")
+        raise ValueError(f"no servers in the section {service}")
     return servers, totals
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evenkeel.chaos.record import slo
+from evenkeel.chaos.record import haproxy, slo
 from evenkeel.chaos.record.run_folder import PLAN, read_object
 from evenkeel.chaos.record.slo import Slo
 from evenkeel.errors import EvenkeelError
@@ -20,6 +20,7 @@ class Plan:
     Attributes:
         fault: its name in the catalogue.
         target: the inventory name of the host it strikes.
+        service: whose servers are looked at, and whose load is sent.
         backends: inventory names.
         balancers: inventory names.
         takes_out: whether the target is to leave the rotation.
@@ -30,12 +31,19 @@ class Plan:
 
     fault: str
     target: str
+    service: str
     backends: tuple[str, ...]
     balancers: tuple[str, ...]
     takes_out: bool
     recover_from: str
     slo: Slo
     given: Mapping[str, Any]
+
+    @property
+    def title(self) -> str:
+        """What was struck, in words; the guide's API needs no name."""
+        service = "" if self.service == haproxy.GUIDE else f", service {self.service}"
+        return f"{self.fault} at {self.target}{service}"
 
     @property
     def strikes_backend(self) -> bool:
@@ -67,7 +75,9 @@ def parse_plan(values: Mapping[str, Any]) -> Plan:
     recover_from = values.get("recover_from")
     if recover_from not in ("inject", "undone"):
         raise EvenkeelError(f"recover_from in run.json must be inject or undone, not {recover_from!r}.")
-    return Plan(fault, target, backends, balancers, takes_out, recover_from, slo.parse(values.get("slo") or {}), values)
+    objectives = slo.parse(values.get("slo") or {})
+    service = str(values.get("service") or haproxy.GUIDE)
+    return Plan(fault, target, service, backends, balancers, takes_out, recover_from, objectives, values)
 
 
 def read_plan(folder: Path) -> Plan:

@@ -26,6 +26,7 @@ def journal(result: Result) -> dict[str, Any]:
         "reasons": list(result.reasons),
         "fault": recording.plan.fault,
         "target": recording.plan.target,
+        "service": recording.plan.service,
         "injected_at": recording.epoch,
         "injected": datetime.fromtimestamp(recording.epoch, UTC).isoformat(timespec="milliseconds"),
         "objectives": [asdict(each) for each in result.objectives],

@@ -18,7 +18,7 @@ WORDS = {
 def lines(result: Result) -> str:
     """Return the verdict for a terminal."""
     plan = result.recording.plan
-    found = [f"{plan.fault} at {plan.target}: {WORDS[result.verdict]}"]
+    found = [f"{plan.title}: {WORDS[result.verdict]}"]
     found += [f"  {reason}" for reason in result.reasons]
     width = max(len(each.title) for each in result.objectives)
     found += [
@@ -35,7 +35,7 @@ def row(cells: Iterable[str]) -> str:
 def markdown(result: Result) -> str:
     """Return summary.md."""
     plan = result.recording.plan
-    found = [f"# {plan.fault} at {plan.target}", "", f"**{WORDS[result.verdict]}**", ""]
+    found = [f"# {plan.title}", "", f"**{WORDS[result.verdict]}**", ""]
     found += [f"- {reason}" for reason in result.reasons] + ([""] if result.reasons else [])
     found += ["| objective | wanted | came | | |", "|---|---|---|---|---|"]
     for each in result.objectives:

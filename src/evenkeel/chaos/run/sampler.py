@@ -37,14 +37,14 @@ def parse_balancer(text: str) -> tuple[str, str]:
     return name or parts.netloc, f"{parts.scheme}://{parts.netloc}"
 
 
-async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, object]:
+async def _ask(session: aiohttp.ClientSession, url: str, service: str) -> dict[str, object]:
     """Return a sample's content; that there is no answer is one as well."""
     try:
         async with session.get(f"{url}/stats;csv") as answer:
             text = await answer.text()
             if answer.status != 200:
                 return {"error": f"it answers {answer.status}"}
-        servers, totals = haproxy.parse(text)
+        servers, totals = haproxy.parse(text, service)
     except TimeoutError:
         return {"error": f"no answer within {TIMEOUT:g} s"}
     except aiohttp.ClientConnectorError:
@@ -56,7 +56,7 @@ async def _ask(session: aiohttp.ClientSession, url: str) -> dict[str, object]:
     return {"servers": servers, "totals": totals}
 
 
-async def _sample_one(balancer: tuple[str, str], path: Path, stop: asyncio.Event) -> None:
+async def _sample_one(balancer: tuple[str, str], service: str, path: Path, stop: asyncio.Event) -> None:
     """Append a sample a second on an absolute schedule; a second that passed meanwhile is left out, not made up for."""
     name, url = balancer
     loop = asyncio.get_running_loop()
@@ -67,7 +67,7 @@ async def _sample_one(balancer: tuple[str, str], path: Path, stop: asyncio.Event
     ) as session:
         while not stop.is_set():
             at, asked = time.time(), loop.time()
-            content = await _ask(session, url)
+            content = await _ask(session, url, service)
             took = round(loop.time() - asked, 4)
             run_folder.append(path, {"at": round(at, 4), "took": took, "balancer": name, **content})
             number = max(number + 1, int((loop.time() - start) / INTERVAL) + 1)
@@ -77,22 +77,22 @@ async def _sample_one(balancer: tuple[str, str], path: Path, stop: asyncio.Event
                 continue
 
 
-async def _sample_all(balancers: Sequence[tuple[str, str]], path: Path) -> None:
+async def _sample_all(balancers: Sequence[tuple[str, str]], service: str, path: Path) -> None:
     stop = asyncio.Event()
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     async with asyncio.TaskGroup() as group:
         for balancer in balancers:
-            group.create_task(_sample_one(balancer, path, stop))
+            group.create_task(_sample_one(balancer, service, path, stop))
 
 
-def ask_prometheus(url: str, start: float, end: float) -> dict[str, object]:
-    """Return the three graphs and the alerts that fired; where there is no Prometheus, the reason in their place."""
+def ask_prometheus(url: str, service: str, start: float, end: float) -> dict[str, object]:
+    """Return a service's three graphs and the alerts that fired; where there is no Prometheus, the reason instead."""
     content: dict[str, object] = {"start": start, "end": end, "graphs": {}, "alerts": {}, "error": ""}
     if not url:
         return content | {"error": "No Prometheus was asked."}
     try:
-        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES)
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES, service)
         content["graphs"] = {
             panel.title: query_range(url, panel.queries[0][0], start, end, timeout=10) for panel in wanted
         }
@@ -102,21 +102,21 @@ def ask_prometheus(url: str, start: float, end: float) -> dict[str, object]:
     return content
 
 
-def sample(folder: Path, balancers: Sequence[str], prometheus: str) -> int:
-    """Sample until SIGTERM or SIGINT; raises EvenkeelError."""
+def sample(folder: Path, balancers: Sequence[str], prometheus: str, service: str) -> int:
+    """Sample a service until SIGTERM or SIGINT; raises EvenkeelError."""
     asked = [parse_balancer(text) for text in balancers]
     if len({name for name, _ in asked}) < len(asked):
         raise EvenkeelError("--haproxy names a balancer twice.")
     path = run_folder.existing(folder) / run_folder.HAPROXY
     start = time.time()
     try:
-        asyncio.run(_sample_all(asked, path))
+        asyncio.run(_sample_all(asked, service, path))
     except BaseExceptionGroup as group:
         found, _ = group.split(EvenkeelError)
         if found is None:
             raise
         raise EvenkeelError(str(next(iter(found.exceptions)))) from None
-    content = ask_prometheus(prometheus.rstrip("/"), start, time.time())
+    content = ask_prometheus(prometheus.rstrip("/"), service, start, time.time())
     run_folder.write_text(folder / run_folder.PROMETHEUS, json.dumps(content) + "\n")
     if content["error"]:
         print(f"chaos: no figures from Prometheus: {content['error']}", file=sys.stderr)

@@ -125,11 +125,11 @@ def load_problem(run: Run, floor: float) -> str:
     return ""
 
 
-def _statistics(balancer: str, url: str) -> dict[str, Row]:
+def _statistics(balancer: str, url: str, service: str) -> dict[str, Row]:
     try:
         answer = session().get(f"{url}/stats;csv", timeout=_TIMEOUT)
         answer.raise_for_status()
-        servers, _ = haproxy.parse(answer.text)
+        servers, _ = haproxy.parse(answer.text, service)
     except (requests.RequestException, ValueError) as error:
         raise EvenkeelError(f"{balancer} gives no statistics at {url}: {_short(error)}.") from None
     return servers
@@ -197,7 +197,9 @@ def site_problem(values: Mapping[str, Any], *, alerts: bool) -> str:
             url = values["haproxy"].get(balancer)
             if not url:
                 return f"Nobody knows where {balancer} gives its statistics (chaos_statistics), so nobody can ask it."
-            problem = states_problem(balancer, _statistics(balancer, url), plan, int(values["max_unavailable"]))
+            problem = states_problem(
+                balancer, _statistics(balancer, url, plan.service), plan, int(values["max_unavailable"])
+            )
             if problem:
                 return problem
         if alerts and values["prometheus"] and (found := ask_alerts(values["prometheus"])):

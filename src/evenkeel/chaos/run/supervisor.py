@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from evenkeel.chaos.record import run_folder
+from evenkeel.chaos.record.haproxy import GUIDE
 from evenkeel.chaos.record.timeline import Mark, add
 from evenkeel.errors import EvenkeelError
 from evenkeel.load.records import read
@@ -39,6 +40,7 @@ def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
     nice = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
     options = ["--mix", values["mix"], "--rate", f"{float(values['rate']):g}", "--timeout", f"{values['timeout']:g}"]
     options += ["--max-lateness", f"{values['max_lateness']:g}"]
+    options += [word for name, value in values.get("headers", {}).items() for word in ("--header", f"{name}: {value}")]
     limit = ["--duration", f"{values['limit']:g}", "--records", str(folder / run_folder.LOAD)]
     return [*nice, sys.executable, "-m", "evenkeel.load", values["url"], *options, *limit]
 
@@ -48,7 +50,7 @@ def sampler_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
     balancers = [option for name, url in values["haproxy"].items() for option in ("--haproxy", f"{name}={url}")]
     return [
         *(sys.executable, "-m", "evenkeel.chaos", "watch", str(folder)),
-        *(*balancers, "--prometheus", values["prometheus"]),
+        *(*balancers, "--prometheus", values["prometheus"], "--service", values.get("service") or GUIDE),
     ]
 
 
