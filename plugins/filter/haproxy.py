@@ -20,6 +20,11 @@ def haproxy_milliseconds(time: object) -> float:
     return int(found[1]) * _UNITS[found[2] or "ms"]
 
 
+def haproxy_longest(times: Iterable[str]) -> str:
+    """Return the longest of some times, as it is written; raises AnsibleFilterError."""
+    return max(times, key=haproxy_milliseconds)
+
+
 def _detection(settings: Mapping[str, Any], defaults: Mapping[str, Any], silence: str) -> int:
     def value(name: str) -> Any:
         return settings[name] if name in settings else defaults[name]
@@ -85,6 +90,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "haproxy_detection": haproxy_detection,
+            "haproxy_longest": haproxy_longest,
             "haproxy_milliseconds": haproxy_milliseconds,
             "haproxy_services_whole": haproxy_services_whole,
         }
