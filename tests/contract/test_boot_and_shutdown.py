@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 from app import Settings
+from jinja2 import Environment
 
 ROLE = Path(__file__).resolve().parents[2] / "roles" / "backend_app"
 
@@ -23,7 +24,11 @@ def unit(name: str) -> dict[str, list[str]]:
 
 def test_announcement_is_what_stops_first() -> None:
     # What is After= at boot is before at shutdown.
-    assert unit("backend_app_announce")["After"] == ["multi-user.target backend_app.service"]
+    (after,) = unit("backend_app_announce")["After"]
+    services = [{"name": "app"}, {"name": "shop"}]
+    rendered = Environment(autoescape=True).from_string(after)
+    wanted = "multi-user.target backend_app_agent.service backend_app.service backend_shop.service"
+    assert rendered.render(__backend_app_agent=True, backend_app_services=services) == wanted
     assert unit("backend_app_announce")["WantedBy"] == ["multi-user.target"]
     assert "backend_app_announce.service" in unit("backend_app")["Wants"][0].split()
 
@@ -36,9 +41,8 @@ def test_announcement_waits_for_nothing() -> None:
 
 def test_application_sees_it() -> None:
     folder = str(Settings("", "", 0, 0, Path()).leaving_file.parent)
-    tasks = yaml.safe_load((ROLE / "tasks" / "container.yml").read_text())
-    volumes = [each["community.docker.docker_container"]["volumes"] for each in tasks if "volumes" in str(each)]
-    assert volumes == [[f"{folder}:{folder}:ro"]]
+    described = yaml.safe_load((ROLE.parents[1] / "group_vars" / "all" / "services.yml").read_text())
+    assert described["topology_guide_api"]["volumes"] == [f"{folder}:{folder}:ro"]
     # Another folder of the same name would be another folder to the container.
     assert unit("backend_app_announce")["ExecStart"] == [
         f"/usr/bin/mkdir -p {folder}",

@@ -206,7 +206,7 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
         name
         for entries in OPTIONS.values()
         for name, option in entries.items()
-        if re.search(r"topology_|deploy_|inventory_hostname", str(option.get("default")))
+        if re.search(r"topology_|deploy_|inventory_hostname|__chaos_(service|ready)", str(option.get("default")))
     ]
     noted = walk(walker, tmp_path, {"walk_only": f"({'|'.join(derived)})$", "deploy_force": "true"})
     used = {(note["host"], name): value for note in noted for name, value in note["used"].items()}

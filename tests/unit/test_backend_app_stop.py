@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-APP = Path(__file__).resolve().parents[2] / "roles" / "backend_app" / "files" / "app"
+APP = Path(__file__).resolve().parents[2] / "files" / "guide_api"
 # Seconds until a test gives up waiting.
 BOUND = 30
 NEVER = 3600
