@@ -214,7 +214,11 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
         {"name": "one", "address": "192.0.2.2", "port": 80},
         {"name": "two", "address": "198.51.100.3", "port": 8080},
     ]
-    assert used["lb", "haproxy_backends"] == used["localhost", "chaos_backends"] == backends
+    assert used["lb", "haproxy_backends"] == backends
+    servers = [{**backend, "agent_port": 9190} for backend in backends]
+    assert used["lb", "haproxy_services"][0]["servers"] == used["localhost", "chaos_backends"] == servers
+    assert used["one", "backend_app_services"][0]["env"]["BACKEND_NAME"] == "one"
+    assert used["two", "backend_app_services"][0]["host_port"] == 8080
     assert used["lb", "haproxy_address"] == "192.0.2.1"
     assert used["lb", "haproxy_answer_times"] == [{"path": "/", "seconds": 0}, {"path": "/sleep/", "seconds_field": 3}]
     # No more at once than the least of the servers has threads for; a stop that lasts until every balancer knows of it.

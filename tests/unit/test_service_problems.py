@@ -1,0 +1,148 @@
+"""Wrong descriptions of services: each gets a sentence that names service and key, before any host is asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from service_problems import services_problems
+from services import services_described
+from settings import settings_problems
+from topology import site_problems
+
+HOSTS = ["lb", "one", "two"]
+GROUPS = {"backends": ["one", "two"], "web": ["two"], "strangers": ["two", "lb"], "empty": []}
+PLACES = {"services": ["one", "two"]}
+
+
+def said(services: Any, **more: Any) -> list[str]:
+    """Return all that the preflight says of services, and of other settings of the backends."""
+    entries = services if isinstance(services, dict) else {}
+    try:
+        told = services_described(entries, {"port": 8000})
+    except Exception:  # noqa: BLE001 - of another type, and the filters before say so
+        told = []
+    backend = {"site_services": services, "topology_services_told": told, "group_names": ["backends"], **more}
+    hostvars: dict[str, dict[str, Any]] = {
+        "lb": {"service_address": "192.0.2.1"},
+        "one": {"service_address": "192.0.2.2", **backend},
+        "two": {"service_address": "192.0.2.3", **backend},
+        "localhost": {},
+    }
+    return [
+        *settings_problems(hostvars, PLACES, HOSTS),
+        *services_problems(hostvars, ["one", "two"], GROUPS),
+        *site_problems(hostvars, ["one", "two"], ["lb"]),
+    ]
+
+
+def shop(**keys: Any) -> dict[str, Any]:
+    """Return a description that is right, but for some keys; ``None`` leaves one out."""
+    entry = {"image": "shop:1.4", "port": 3000} | keys
+    return {"shop": {key: value for key, value in entry.items() if value is not None}}
+
+
+def test_right_descriptions_have_no_problems() -> None:
+    whole = shop(
+        version="1.5",
+        command=["serve"],
+        host_port=3001,
+        env={"A": 1},
+        memory="512m",
+        cpus=1.5,
+        ready={"path": "/up", "status": 204, "host": "shop.example.com", "seconds": 60},
+        stop_seconds=30,
+        hosts=["shop.example.com"],
+        paths=["/a", "/b/c"],
+        retry={"statuses": [503], "methods": ["GET", "PUT"], "never": ["^/pay"]},
+        answer_times=[{"path": "/", "seconds": 2}],
+        timeout="60s",
+        tunnel="2h",
+        balance="hash path,lower",
+        metrics="/metrics",
+    )
+    other = {"other": {"image": "other:2", "port": 80, "group": "web", "ready": {"command": ["true"]}}}
+    assert said(whole | other) == []
+
+
+@pytest.mark.parametrize(
+    ("services", "sentence"),
+    [
+        # Unknown keys, with the nearest known one.
+        (shop(imgae="x:1"), "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?)."),
+        (shop(ready={"pth": "/"}), "site_services.shop.ready of one and two has `pth`, which is unknown (`path`"),
+        # Types and units.
+        ("shop", 'site_services of one and two is "shop", where a mapping is meant'),
+        ({"shop": "shop:1"}, 'site_services.shop of one and two is "shop:1", where a mapping is meant'),
+        (shop(version=1.10), "site_services.shop.version of one and two is 1.1, where a text is meant"),
+        (shop(port="x"), 'site_services.shop.port of one and two is "x", where a whole number is meant'),
+        (shop(env=["A=1"]), 'site_services.shop.env of one and two is ["A=1"], where a mapping is meant'),
+        (shop(command="serve --all"), "site_services.shop.command of one and two is"),
+        (shop(memory=512), 'site_services.shop.memory of one and two is 512, which has no unit: write "512m"'),
+        (shop(memory="much"), "site_services.shop.memory of one and two is"),
+        (shop(timeout=60), 'site_services.shop.timeout of one and two is 60, which has no unit: write "60s"'),
+        (shop(tunnel="1 hour"), "site_services.shop.tunnel of one and two is"),
+        (shop(read_only="maybe"), "site_services.shop.read_only of one and two is"),
+        (shop(drain="never"), "site_services.shop.drain of one and two is"),
+        (shop(port=None), "site_services.shop of one and two lacks `port`: add it."),
+        (shop(answer_times=[{"seconds": 1}]), "site_services.shop.answer_times[0] of one and two lacks `path`"),
+        # What is meant can't be.
+        ({"Shop_1": shop()["shop"]}, "site_services.Shop_1: `Shop_1` can't name a service"),
+        ({"site": shop()["shop"]}, "site_services.site: `site` can't name a service"),
+        (shop(image=None), "site_services.shop has neither image nor build"),
+        (shop(build={"folder": "x"}), "site_services.shop has both image and build"),
+        (shop(image="shop"), "site_services.shop.image of one and two is `shop`; it has no tag"),
+        (shop(version="latest"), "site_services.shop.version of one and two is `latest`; it has the tag `latest`"),
+        (shop(port=70000), "site_services.shop.port is 70000: set it to a number from 1 to 65535."),
+        (shop(host_port=-1), "site_services.shop.host_port is -1: set it to a number from 1 to 65535."),
+        (shop(group="web_"), "site_services.shop.group is `web_`, a group without hosts"),
+        (shop(group="strangers"), "site_services.shop.group is `strangers`, and lb of it is no backend"),
+        (shop(ready={"path": "up"}), 'site_services.shop.ready.path is "up": begin it with a slash.'),
+        (shop(ready={"path": "/a b"}), 'site_services.shop.ready.path is "/a b", which has a space in it'),
+        (shop(ready={"path": "/", "command": ["x"]}), "site_services.shop.ready has both path and command"),
+        (shop(ready={"path": "/", "status": 99}), "site_services.shop.ready.status is 99, which is no HTTP status"),
+        (shop(drain="app"), "site_services.shop.drain is `app`, which answers 404 on its readiness path"),
+        (shop(drain="app", ready={"path": "/", "status": 404}), "site_services.shop.ready.status is 404"),
+        (shop(hosts=["https://shop.example.com/"]), 'site_services.shop.hosts has "https://shop.example.com/"'),
+        (shop(hosts=["*.example.com"]), 'site_services.shop.hosts has "*.example.com", which is no host name'),
+        (shop(paths=["api"]), 'site_services.shop.paths has "api", which is no beginning of a path'),
+        (shop(paths=["/api?x=1"]), 'site_services.shop.paths has "/api?x=1"'),
+        (shop(paths=["/api", "/api/"]), "site_services.shop says */api twice"),
+        (shop(retry={"methods": ["FETCH"]}), "site_services.shop.retry.methods has `FETCH`"),
+        (shop(retry={"statuses": [418]}), "site_services.shop.retry.statuses has 418, which HAProxy can't try again"),
+        (shop(retry={"never": ["("]}), 'site_services.shop.retry.never has "(", which is no regular expression'),
+        (shop(answer_times=[{"path": "/"}]), "site_services.shop.answer_times: `/` needs either seconds or"),
+        (shop(metrics="metrics"), 'site_services.shop.metrics is "metrics": write its path'),
+        (shop(balance="round robin;"), "site_services.shop.balance is"),
+        # Several of them.
+        (
+            shop() | {"api": {"image": "api:1", "port": 3001}},
+            "shop and api would both get what nobody else is asked for",
+        ),
+        (
+            shop(paths=["/x"]) | {"api": {"image": "api:1", "port": 3001, "paths": ["/x"]}},
+            "site_services.shop and site_services.api both get what is asked as */x",
+        ),
+        (
+            shop(paths=["/x"]) | {"api": {"image": "api:1", "port": 80, "host_port": 3000}},
+            "site_services.shop.host_port and site_services.api.host_port of one are both 3000",
+        ),
+        (shop(host_port=9091), "pushgateway_port and site_services.shop.host_port of one are both 9091"),
+        (shop(host_port=9190), "site_services.shop.host_port and backend_app_agent_port of one are both 9190"),
+    ],
+)
+def test_wrong_description_gets_a_sentence(services: Any, sentence: str) -> None:
+    found = said(services)
+    assert any(text.startswith(sentence) for text in found), found
+    assert all(text.endswith((".", ").")) or "(" in text for text in found), found
+
+
+def test_balancers_need_one_description() -> None:
+    told = services_described(shop(ready={"path": "/a"}), {})
+    other = services_described(shop(ready={"path": "/b"}, env={"A": "here"}), {})
+    hostvars = {"one": {"topology_services_told": told}, "two": {"topology_services_told": other}}
+    assert services_problems(hostvars, ["one", "two"], GROUPS) == [
+        "shop.ready is not the same on one and two, but the balancers need one: set site_services in "
+        "group_vars/all.yml."
+    ]

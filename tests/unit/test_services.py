@@ -1,0 +1,244 @@
+"""The filters that read the services' descriptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from haproxy import haproxy_longest, haproxy_services_whole
+from services import (
+    folder_digest,
+    folder_files,
+    one_service,
+    service_hash,
+    service_texts,
+    services_alone,
+    services_claims,
+    services_described,
+    services_jobs,
+    services_map,
+    services_of_host,
+    services_with_servers,
+)
+
+GUIDE: dict[str, Any] = {"build": {"folder": "guide"}, "port": 8000, "host_port": 80, "drain": "app", "ready": None}
+GROUPS = {"backends": ["one", "two"], "web": ["two"]}
+
+
+def described(**services: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return described services; each gets an image and a port where it has none."""
+    whole = {name: {"image": "shop:1", "port": 3000} | entry for name, entry in services.items()}
+    return services_described(whole, GUIDE)
+
+
+def shop(**keys: Any) -> dict[str, Any]:
+    """Return one described service."""
+    return described(shop=keys)[0]
+
+
+def test_guide_counts_where_nothing_is_described() -> None:
+    (guide,) = services_described({}, GUIDE)
+    assert (guide["name"], guide["guide"], guide["default"], guide["ready"]) == ("app", True, True, None)
+    assert guide["reference"] == ""
+    assert not shop()["guide"]
+
+
+def test_what_is_left_out_is_filled_in_and_mappings_are_merged() -> None:
+    service = shop(ready={"path": "/up"}, retry={"statuses": [503]})
+    assert service["host_port"] == 3000
+    assert service["ready"] == {"path": "/up", "status": 200, "host": "", "command": None, "seconds": None}
+    assert service["retry"] == {"statuses": [503], "methods": ["GET", "HEAD", "OPTIONS"], "never": []}
+    assert (service["drain"], service["tunnel"], service["capabilities"]) == ("host", "1h", None)
+    # Applications that know their own names refuse others.
+    assert shop(hosts=["shop.example.com"], ready={"path": "/"})["ready"]["host"] == "shop.example.com"
+
+
+def test_other_hosts_are_not_asked_for_what_is_made_of_the_hosts_own() -> None:
+    entry = {"shop": {"image": "shop:1", "port": 1, "env": {"A": "b"}}}
+    assert "env" not in services_described(entry, GUIDE, {}, inner=False)[0]
+    assert services_described(entry, GUIDE)[0]["env"] == {"A": "b"}
+
+
+@pytest.mark.parametrize(
+    ("image", "version", "wanted"),
+    [
+        ("shop:1", "", "shop:1"),
+        ("shop", "2", "shop:2"),
+        ("shop:1", "2", "shop:2"),
+        ("registry.example.com:5000/team/shop:1", "2", "registry.example.com:5000/team/shop:2"),
+        ("registry.example.com:5000/team/shop", "2", "registry.example.com:5000/team/shop:2"),
+        ("shop:1@sha256:aa", "2", "shop:2"),
+        ("shop:1", "sha256:bb", "shop@sha256:bb"),
+    ],
+)
+def test_version_takes_the_place_of_tag_and_digest(image: str, version: str, wanted: str) -> None:
+    assert shop(image=image, version=version)["reference"] == wanted
+
+
+def test_version_that_is_asked_for_is_that_of_one_service() -> None:
+    entries = {name: {"image": f"{name}:1", "port": 1} for name in ("shop", "api")}
+    found = services_described(entries, GUIDE, {"service": "api", "version": "2"})
+    assert [service["reference"] for service in found] == ["shop:1", "api:2"]
+    (only,) = services_described({"shop": entries["shop"]}, GUIDE, {"service": "", "version": "2"})
+    assert only["reference"] == "shop:2"
+
+
+def test_services_run_on_the_hosts_of_their_group() -> None:
+    services = described(shop={}, web={"group": "web", "host_port": 81})
+    assert [service["name"] for service in services_of_host(services, "one", GROUPS)] == ["shop"]
+    assert [service["name"] for service in services_of_host(services, "two", GROUPS)] == ["shop", "web"]
+    hostvars: dict[str, dict[str, Any]] = {name: {"topology_services_told": services} for name in ("one", "two")}
+    # A host may publish it elsewhere.
+    hostvars["two"] = {
+        "topology_services_told": described(shop={"host_port": 3001}, web={"host_port": 81}),
+        "backend_app_agent_port": 9999,
+    }
+    endpoints = [
+        {"name": "one", "address": "192.0.2.1", "port": 80},
+        {"name": "two", "address": "192.0.2.2", "port": 80},
+    ]
+    whole = services_with_servers(services, endpoints, hostvars, GROUPS)
+    assert whole[0]["servers"] == [
+        {"name": "one", "address": "192.0.2.1", "port": 3000, "agent_port": 9190},
+        {"name": "two", "address": "192.0.2.2", "port": 3001, "agent_port": 9999},
+    ]
+    assert [server["name"] for server in whole[1]["servers"]] == ["two"]
+    assert services_alone(whole) == ["web"]
+
+
+def test_routes_lead_from_host_and_path_to_a_service() -> None:
+    services = described(
+        shop={},
+        api={"paths": ["/api", "/v2/"]},
+        files={"hosts": ["Files.example.com"]},
+        both={"hosts": ["a.example.com", "b.example.com"], "paths": ["/x"]},
+    )
+    assert services_map(services) == [
+        "*/api/ api",
+        "*/v2/ api",
+        "files.example.com/ files",
+        "a.example.com/x/ both",
+        "b.example.com/x/ both",
+    ]
+    assert [service["name"] for service in services if service["default"]] == ["shop"]
+
+
+def test_metrics_are_scraped_where_a_service_says_so() -> None:
+    server = {"name": "one", "address": "192.0.2.1", "port": 3000}
+    service = shop(metrics="/stats") | {"servers": [server]}
+    assert services_jobs([service, shop() | {"servers": [server]}]) == [
+        {
+            "name": "backend_shop",
+            "metrics_path": "/stats",
+            "targets": [{"address": "192.0.2.1:3000", "instance": "one"}],
+        }
+    ]
+
+
+def test_claims_are_what_a_service_takes_on_its_host() -> None:
+    claims = services_claims([shop(), *services_described({}, GUIDE)], "192.0.2.1", 9190)
+    units = [Path(claim["path"]).stem for claim in claims["files"]]
+    assert units == ["backend_app_announce", "backend_app_agent", "backend_shop", "backend_app"]
+    assert [claim["name"] for claim in claims["containers"]] == [
+        *["backend_shop", "backend_shop_former", "backend_app", "backend_app_former"]
+    ]
+    settings = {claim["port"]: claim["setting"] for claim in claims["ports"]}
+    assert settings == {3000: "site_services.shop.host_port", 80: "backend_app_port", 9190: "backend_app_agent_port"}
+    # An application that says itself when to look away needs no agent.
+    guide = services_claims(services_described({}, GUIDE), "192.0.2.1", 9190)
+    assert "backend_app_agent" not in str(guide)
+
+
+def test_container_is_another_when_anything_in_it_changes() -> None:
+    plain = service_hash(shop())
+    for key, value in {"env": {"A": "1"}, "memory": "64m", "read_only": True, "capabilities": [], "user": "1"}.items():
+        assert service_hash(shop(**{key: value})) != plain, key
+    # What HAProxy alone is told replaces no container.
+    assert service_hash(shop(paths=["/a"], timeout="9s", version="7", group="web")) == plain
+
+
+def test_environment_is_texts() -> None:
+    assert service_texts({"A": 1, "B": True, "C": None, "D": "x"}) == {"A": "1", "B": "true", "C": "", "D": "x"}
+
+
+def test_digest_follows_names_contents_and_rights(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "run").write_text("a")
+    seen = {folder_digest(str(tmp_path))}
+    for change in (
+        lambda: (tmp_path / "sub" / "run").chmod(0o755),
+        lambda: (tmp_path / "sub" / "run").write_text("b"),
+        lambda: (tmp_path / "sub" / "run").rename(tmp_path / "sub" / "other"),
+    ):
+        change()
+        seen.add(folder_digest(str(tmp_path)))
+    assert len(seen) == 4
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "x.pyc").write_text("z")
+    assert folder_digest(str(tmp_path)) in seen
+    assert folder_files(str(tmp_path)) == ["Dockerfile", "sub/other"]
+    (tmp_path / "Dockerfile").unlink()
+    with pytest.raises(AnsibleFilterError, match="has no Dockerfile"):
+        folder_digest(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "version", "needed", "sentence"),
+    [
+        ("", "", False, ""),
+        ("api", "1.5", True, ""),
+        ("api", "sha256:" + "0" * 64, False, ""),
+        ("ap", "", False, "`ap` is no service of this inventory (`api` is meant?): there are shop, api."),
+        ("", "", True, "Which service is meant was not said: write -e service=<shop or api>."),
+        ("", "2", False, "Which service is meant was not said: write -e service=<shop or api>."),
+        ("api", 1.5, False, "version is 1.5, which is no text: write -e version=1.5, or put it in quotes."),
+        ("api", "a b", False, "version is `a b`, which is neither a tag (1.5) nor a digest (sha256:...)."),
+    ],
+)
+def test_service_that_is_asked_for(wanted: str, version: object, needed: bool, sentence: str) -> None:
+    assert one_service(described(shop={}, api={"paths": ["/api"]}), wanted, version, needed) == sentence
+
+
+def test_the_only_service_need_not_be_named() -> None:
+    assert one_service(described(shop={}), "", "2", needed=True) == ""
+
+
+UNSAID: dict[str, Any] = {
+    "balance": "leastconn",
+    "max_requests": 128,
+    "servers": [{"name": "first"}],
+    "ready": {"path": "/readyz", "status": 200, "host": ""},
+    "retry": {"failures": ["conn-failure", "500"], "methods": ["GET"], "never": ["^/x"]},
+    "answer_times": [{"path": "/", "seconds": 1}],
+}
+
+
+def test_haproxy_takes_its_own_settings_where_a_service_says_nothing() -> None:
+    (plain,) = haproxy_services_whole([{"name": "app"}], UNSAID)
+    assert plain | UNSAID == plain
+    assert (plain["drain"], plain["default"]) == ("app", True)
+    (guide,) = haproxy_services_whole(services_described({}, GUIDE | {"retry": None, "answer_times": None}), UNSAID)
+    assert (guide["retry"], guide["answer_times"], guide["ready"]) == (
+        UNSAID["retry"],
+        UNSAID["answer_times"],
+        UNSAID["ready"],
+    )
+
+
+def test_status_of_an_unknown_application_is_its_answer() -> None:
+    (service,) = haproxy_services_whole([shop()], UNSAID)
+    assert service["retry"]["failures"] == ["conn-failure"]
+    assert service["answer_times"] == []
+    (service,) = haproxy_services_whole([shop(retry={"statuses": [503]})], UNSAID)
+    assert service["retry"]["failures"] == ["conn-failure", "503"]
+    # Where nothing is tried again, nothing is.
+    off = UNSAID | {"retry": {"failures": [], "methods": [], "never": []}}
+    assert haproxy_services_whole([shop(retry={"statuses": [503]})], off)[0]["retry"]["failures"] == []
+
+
+def test_longest_time_is_found_whatever_its_unit() -> None:
+    assert haproxy_longest(["90s", "1h", "500ms"]) == "1h"
