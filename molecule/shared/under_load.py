@@ -92,16 +92,22 @@ class Outcome:
         )
 
 
-def states(scenario: Scenario) -> dict[str, str]:
-    """Return each backend's state as HAProxy sees it, such as ``{"backend-1": "UP"}``."""
+def states(scenario: Scenario, service: str = "app") -> dict[str, str]:
+    """Return the state of each backend of a service as HAProxy sees it, such as ``{"backend-1": "UP"}``."""
     url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
     rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
-    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == service and row["svname"] != "BACKEND"}
 
 
 def wait_until_all_up(scenario: Scenario) -> None:
-    """Wait until every backend serves."""
-    wait_until(lambda: set(states(scenario).values()) == {"UP"}, "every backend is UP", seconds=120)
+    """Wait until every backend of every service serves."""
+
+    def found() -> set[str]:
+        url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
+        rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
+        return {row["status"] for row in rows if row["svname"] not in {"FRONTEND", "BACKEND"}}
+
+    wait_until(lambda: found() == {"UP"}, "every backend is UP", seconds=120)
 
 
 def answers(url: str) -> bool:

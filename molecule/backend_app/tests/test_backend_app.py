@@ -143,7 +143,9 @@ def test_application_that_stopped_since_it_was_compared_is_started(
     play = yaml.safe_load((PROJECT / CONVERGE).read_text())[0]
     settings = {key: value for key, value in play["roles"][1].items() if key != "role"}
     role = {"name": "backend_app", "tasks_from": "asked"}
-    play |= {"roles": [], "vars": settings | {"backend_app_ready_seconds": 10}}
+    service = {"backend_app_service": "{{ topology_services_said | first }}", "topology_project": str(PROJECT)}
+    play |= {"roles": [], "vars": play["vars"] | settings | service | {"backend_app_ready_seconds": 10}}
+    play["vars_files"] = [str(PROJECT / "group_vars" / "all" / "services.yml")]
     play["tasks"] = [{"ansible.builtin.include_role": role}]
     (tmp_path / "asked.yml").write_text(yaml.safe_dump([play]))
     run = scenario.play(str(tmp_path / "asked.yml"))

@@ -1,0 +1,226 @@
+"""Services that were not written for this project: told apart, rolled out one by one, and nothing of them lost."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import requests
+import yaml
+from changes import deploys_log, expect, played
+from scenario import PROJECT, Scenario
+from under_load import Outcome, under_load
+
+SETTINGS = PROJECT / "molecule" / "services" / "settings" / "hosts.yml"
+DESCRIBED: dict[str, Any] = yaml.safe_load((SETTINGS.parent / "group_vars" / "all.yml").read_text())["site_services"]
+MIX = "GET /=90,GET /wait/0.5=10,POST /=5,POST /wait/0.5=5"
+PICTURES = {"Host": "pictures.example.com"}
+SHOP_LOAD = ("--mix", MIX)
+PICTURES_LOAD = ("--mix", "GET /=100,POST /order=10", "--header", "Host: pictures.example.com")
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture
+def url(scenario: Scenario) -> str:
+    return f"http://{scenario.addresses['balancer']}"
+
+
+@contextmanager
+def described(**services: Mapping[str, Any]) -> Iterator[str]:
+    """Descriptions with some keys changed, as an inventory to be named after the scenario's own (``-i``)."""
+    whole = {name: entry | services.get(name, {}) for name, entry in DESCRIBED.items()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "hosts.yml"
+        path.write_text(yaml.safe_dump({"all": {"vars": {"site_services": whole}}}))
+        yield str(path)
+
+
+def run(scenario: Scenario, *arguments: str, wanted: int = 0) -> str:
+    """Run a playbook with the scenario's descriptions, which must end with the exit code ``wanted``."""
+    playbook, *others = arguments
+    return played(scenario, playbook, "-i", str(SETTINGS), *others, wanted=wanted)
+
+
+def ids(scenario: Scenario, service: str) -> dict[str, str]:
+    """Return the id of a service's container by backend."""
+    look = f"docker inspect backend_{service} --format '{{{{.Id}}}} {{{{.State.StartedAt}}}}'"
+    return {name: scenario.host(name).check_output(look) for name in scenario.backends}
+
+
+def versions(url: str) -> set[str]:
+    """Return the versions of the shop that answer."""
+    return {requests.get(url, timeout=5).json()["version"].partition("-")[0] for _ in range(8)}
+
+
+@contextmanager
+def rolled(scenario: Scenario, *arguments: str) -> Iterator[None]:
+    """A playbook runs to its end."""
+    run(scenario, *arguments)
+    yield
+
+
+def nothing_lost(outcome: Outcome) -> None:
+    """Fail where a GET failed, or a POST that was not in flight when it happened."""
+    assert outcome.summary.valid, outcome
+    assert outcome.failed("GET") == [], outcome
+    assert outcome.failed_later("POST") == [], outcome
+    assert outcome.longest_gap < 1, outcome
+
+
+def test_services_are_told_apart_by_host_and_path(scenario: Scenario, url: str) -> None:
+    assert requests.get(url, timeout=5).json()["version"].startswith("1.0-")
+    for host in ("pictures.example.com", "Pictures.Example.COM", "pictures.example.com:80"):
+        assert requests.get(url, headers={"Host": host}, timeout=5).text.startswith("nginx 1.0-"), host
+    # Whose health is for checks is not for clients, whichever service it is.
+    assert requests.get(f"{url}/metrics", headers=PICTURES, timeout=5).status_code == 404
+    assert requests.get(f"{url}/readyz", timeout=5).text == "Not found.\n"
+    # What names host and path beats what names the path alone; the longest path wins; a path ends at a slash.
+    more = {
+        "shop": {"paths": ["/shop", "/shop/pictures/not"]},
+        "pictures": {"hosts": ["pictures.example.com"], "paths": ["/", "/shop/pictures"]},
+    }
+    with described(**more) as changed:
+        played(scenario, "site.yml", "-i", changed, "--limit", "balancer", "--tags", "haproxy")
+        try:
+            asked = {
+                ("", "/shop"): "uvicorn",
+                ("", "/shop/x"): "uvicorn",
+                ("", "/shopping"): "",
+                ("", "/"): "",
+                ("pictures.example.com", "/"): "nginx",
+                ("pictures.example.com", "/shop"): "nginx",
+            }
+            for (host, path), server in asked.items():
+                answer = requests.get(url + path, headers={"Host": host} if host else {}, timeout=5)
+                assert answer.headers.get("Server", "").partition("/")[0] == server, (host, path)
+                if not server:
+                    assert (answer.status_code, answer.text) == (404, "Not found.\n")
+        finally:
+            run(scenario, "site.yml", "--limit", "balancer", "--tags", "haproxy")
+
+
+def test_roll_out_of_one_leaves_the_other_alone(scenario: Scenario, url: str, tmp_path: Path) -> None:
+    before = ids(scenario, "pictures")
+    for playbook, wanted in ((("deploy.yml", "-e", "version=2.0"), "2.0"), (("rollback.yml",), "1.0")):
+        change = rolled(scenario, *playbook, "-e", "service=shop")
+        nothing_lost(under_load(scenario, tmp_path / "shop.gz", change, seconds=1, arguments=SHOP_LOAD))
+        expect(versions(url), {wanted})
+    assert "deploy service=shop hosts=backend-1,backend-2 from=1.0-" in deploys_log(scenario)[-2]
+    change = rolled(scenario, "deploy.yml", "-e", "service=shop", "-e", "version=3.0")
+    nothing_lost(under_load(scenario, tmp_path / "pictures.gz", change, seconds=1, arguments=PICTURES_LOAD))
+    assert ids(scenario, "pictures") == before
+    run(scenario, "rollback.yml", "-e", "service=shop")
+
+
+def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: str, tmp_path: Path) -> None:
+    before = ids(scenario, "pictures")
+    with described(shop={"env": {"MODE": "sale"}, "host_port": 5001, "timeout": "40s"}) as changed:
+
+        @contextmanager
+        def change() -> Iterator[None]:
+            played(scenario, "site.yml", "-i", changed, "--tags", "backend_app,haproxy")
+            yield
+
+        nothing_lost(under_load(scenario, tmp_path / "shop.gz", change(), seconds=1, arguments=SHOP_LOAD))
+        assert requests.get(url, timeout=5).json()["mode"] == "sale"
+    # Back, and a setting that is gone is gone.
+    run(scenario, "deploy.yml", "-e", "service=shop")
+    assert requests.get(url, timeout=5).json()["mode"] == ""
+    assert ids(scenario, "pictures") == before
+
+
+def test_reboot_of_a_host_loses_nothing_of_an_application_that_does_not_drain(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    @contextmanager
+    def reboot() -> Iterator[None]:
+        scenario.reboot("backend-1")
+        yield
+
+    nothing_lost(under_load(scenario, tmp_path / "shop.gz", reboot(), seconds=10, arguments=SHOP_LOAD))
+
+
+def test_killed_container_loses_what_was_in_flight_and_no_get(scenario: Scenario, tmp_path: Path) -> None:
+    host = scenario.host("backend-2")
+
+    @contextmanager
+    def kill() -> Iterator[None]:
+        host.check_output("kill -KILL $(docker top backend_shop -o pid | tail -n +2)")
+        yield
+
+    nothing_lost(under_load(scenario, tmp_path / "shop.gz", kill(), seconds=5, arguments=SHOP_LOAD))
+
+
+def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_roll_out(
+    scenario: Scenario, url: str
+) -> None:
+    arguments = ["deploy.yml", "-i", str(SETTINGS), "-e", "service=pictures", "-e", "version=4.0"]
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(scenario.inventory), *arguments]
+
+    async def parts() -> AsyncIterator[bytes]:
+        for _ in range(200):
+            yield b"x" * MEGABYTE
+            await asyncio.sleep(0.01)
+
+    async def upload(client: aiohttp.ClientSession) -> int:
+        async with client.post(f"{url}/upload", data=parts()) as answer:
+            return int((await answer.json())["bytes"])
+
+    async def download(client: aiohttp.ClientSession) -> int:
+        size = 0
+        async with client.get(f"{url}/download/200") as answer:
+            async for chunk in answer.content.iter_chunked(MEGABYTE):
+                size += len(chunk)
+                await asyncio.sleep(0.005)
+        return size
+
+    async def clients() -> tuple[int, int, Any]:
+        async with aiohttp.ClientSession() as client, client.ws_connect(f"{url}/socket") as socket:
+            heard = asyncio.create_task(socket.receive_str())
+            moved = [asyncio.create_task(upload(client)), asyncio.create_task(download(client))]
+            await asyncio.sleep(1)
+            reload = scenario.host("balancer").check_output
+            await asyncio.to_thread(reload, "systemctl reload haproxy")
+            assert not any(task.done() for task in moved), "they were still on their way"
+            deployed = await asyncio.create_subprocess_exec(
+                *command, cwd=PROJECT, env=os.environ | {"ANSIBLE_NOCOLOR": "1"}, stdout=subprocess.DEVNULL
+            )
+            assert await deployed.wait() == 0
+            await socket.send_str("still there")
+            return await moved[0], await moved[1], await asyncio.wait_for(heard, 10)
+
+    assert asyncio.run(clients()) == (200 * MEGABYTE, 200 * MEGABYTE, "still there")
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"port": 5001, "host_port": 5000}, "It listens on port 5000, and not on 5001 (port)."),
+        ({"command": ["false"]}, "It ended with exit code 1, and was started again"),
+        ({"ready": {"path": "/nothing", "seconds": 3}}, 'it said 404 "{\\"detail\\":\\"Not Found\\"}"'),
+        ({"ready": {"path": "/wait/20", "seconds": 3}}, "no whole answer in"),
+        (
+            {"command": ["python3", "-c", "open('/srv/x', 'w')"], "read_only": True},
+            "Its root is read-only (read_only), and it tried to write to /srv/x: name that in tmpfs or volumes.",
+        ),
+    ],
+)
+def test_container_that_never_gets_ready_says_why(
+    scenario: Scenario, url: str, broken: dict[str, Any], told: str
+) -> None:
+    # The application itself goes on, whatever the roll-out meets.
+    with described(shop={"ready": {"path": "/", "seconds": 3}} | broken) as bad:
+        said = played(scenario, "deploy.yml", "-i", bad, "-e", "service=shop", wanted=2)
+    assert "The roll-out failed on backend-1 and was undone: the old version runs everywhere" in said
+    assert told in said.replace("\\\\", "\\"), said
+    assert 'Traceback (most recent call last): File "/' not in said.partition("The container's last log lines")[0]
+    expect(versions(url), {"1.0"})
