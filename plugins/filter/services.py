@@ -288,6 +288,28 @@ def folder_digest(folder: str) -> str:
     return whole.hexdigest()[:12]
 
 
+def folder_bases(folder: str, args: Mapping[str, Any] | None = None) -> list[str]:
+    """Return the images that a folder's Dockerfile builds on, without its own stages and those it leaves open.
+
+    Args:
+        folder: where it lies.
+        args: the build's arguments, which beat the Dockerfile's own.
+    """
+    known: dict[str, str] = {}
+    stages, bases = {"scratch"}, []
+    for line in (Path(folder).expanduser() / "Dockerfile").read_text(encoding="utf-8").splitlines():
+        argument = re.match(r"\s*ARG\s+(\w+)(?:=(\S*))?\s*$", line, re.IGNORECASE)
+        if argument:
+            known[argument[1]] = str((args or {}).get(argument[1], argument[2] or "")).strip("\"'")
+        source = re.match(r"\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*$", line, re.IGNORECASE)
+        if source:
+            image = re.sub(r"\$\{?(\w+)\}?", lambda name: known.get(name[1], ""), source[1])
+            if image and image.lower() not in stages and "$" not in image:
+                bases.append(image)
+            stages.add((source[2] or "scratch").lower())
+    return list(dict.fromkeys(bases))
+
+
 def folder_files(folder: str) -> list[str]:
     """Return the files of a folder that count for :func:`folder_digest`, relative to it."""
     root = Path(folder).expanduser()
@@ -325,6 +347,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "folder_bases": folder_bases,
             "folder_digest": folder_digest,
             "folder_files": folder_files,
             "one_service": one_service,

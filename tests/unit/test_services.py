@@ -10,6 +10,7 @@ from ansible.errors import AnsibleFilterError
 
 from haproxy import haproxy_longest, haproxy_services_whole
 from services import (
+    folder_bases,
     folder_digest,
     folder_files,
     one_service,
@@ -184,6 +185,15 @@ def test_digest_follows_names_contents_and_rights(tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").unlink()
     with pytest.raises(AnsibleFilterError, match="has no Dockerfile"):
         folder_digest(str(tmp_path))
+
+
+def test_base_images_are_read_from_the_dockerfile(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "ARG BASE=python:3.13\nARG OTHER\nfrom --platform=linux/amd64 golang:1.24 as build\nFROM ${BASE}\n"
+        "COPY --from=build /a /a\nFROM build AS last\nFROM scratch\nFROM $OTHER\nFROM $BASE\n"
+    )
+    assert folder_bases(str(tmp_path)) == ["golang:1.24", "python:3.13"]
+    assert folder_bases(str(tmp_path), {"OTHER": "a:1", "BASE": "b:2"}) == ["golang:1.24", "b:2", "a:1"]
 
 
 @pytest.mark.parametrize(
