@@ -18,6 +18,7 @@ from ansible.errors import AnsibleFilterError
 
 Service = dict[str, Any]
 
+_GUIDE_IMAGE = "evenkeel.local/backend_app:"
 # The role backend_app's default.
 _AGENT_PORT = 9190
 # What is not sent to the builder, and counts for no tag.
@@ -253,6 +254,24 @@ def services_claims(services: Iterable[Service], address: str, agent_port: int) 
     return claims
 
 
+def services_strays(containers: Iterable[Mapping[str, Any]], services: Iterable[Service]) -> list[str]:
+    """Return the names of containers that run a service of ours, and that no service describes any more.
+
+    Args:
+        containers: as ``docker_host_info`` lists them, with ``Names``, ``Image`` and ``Labels``.
+        services: those of the host.
+    """
+    known = {f"backend_{service['name']}" for service in services}
+    found = []
+    for container in containers:
+        name = container["Names"][0].lstrip("/")
+        # Former releases ran the guide's API alone, and gave it no label.
+        ours = "evenkeel.service" in (container.get("Labels") or {}) or container["Image"].startswith(_GUIDE_IMAGE)
+        if ours and name.removesuffix("_former") not in known:
+            found.append(name)
+    return sorted(found)
+
+
 def _needs_agent(service: Service) -> bool:
     return bool(service["drain"] == "host")
 
@@ -358,6 +377,7 @@ class FilterModule:
             "services_jobs": services_jobs,
             "services_claims": services_claims,
             "services_map": services_map,
+            "services_strays": services_strays,
             "services_of_host": services_of_host,
             "services_with_servers": services_with_servers,
         }

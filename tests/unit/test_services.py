@@ -22,6 +22,7 @@ from services import (
     services_jobs,
     services_map,
     services_of_host,
+    services_strays,
     services_with_servers,
 )
 
@@ -159,6 +160,24 @@ def test_container_is_another_when_anything_in_it_changes() -> None:
         assert service_hash(shop(**{key: value})) != plain, key
     # What HAProxy alone is told replaces no container.
     assert service_hash(shop(paths=["/a"], timeout="9s", version="7", group="web")) == plain
+
+
+def test_services_that_nobody_describes_are_found_among_our_containers() -> None:
+    def container(name: str, image: str = "x:1", **labels: str) -> dict[str, Any]:
+        return {"Names": [f"/{name}"], "Image": image, "Labels": labels}
+
+    label = {"evenkeel.service": "x"}
+    containers = [
+        container("backend_shop", **label),
+        container("backend_shop_former", **label),
+        container("backend_old", **label),
+        container("backend_somebodys"),
+        container("backend_app", "evenkeel.local/backend_app:1"),
+    ]
+    assert services_strays(containers, [shop()]) == ["backend_app", "backend_old"]
+    assert services_strays(containers, services_described({}, GUIDE)) == [
+        *["backend_old", "backend_shop", "backend_shop_former"]
+    ]
 
 
 def test_environment_is_texts() -> None:
