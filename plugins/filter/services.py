@@ -11,18 +11,13 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-from ansible.errors import AnsibleFilterError
 
 Service = dict[str, Any]
 
 _GUIDE_IMAGE = "evenkeel.local/backend_app:"
 # The role backend_app's default.
 _AGENT_PORT = 9190
-# What is not sent to the builder, and counts for no tag.
-_NO_SOURCES = {".git", "__pycache__"}
 # Every key, and what it means to leave it out. Mappings are merged.
 _ABSENT: Service = {
     "image": "",
@@ -32,6 +27,8 @@ _ABSENT: Service = {
     "port": 0,
     "host_port": 0,
     "env": {},
+    "secret_env": {},
+    "secrets": {},
     "volumes": [],
     "tmpfs": [],
     "user": "",
@@ -59,11 +56,12 @@ _ABSENT: Service = {
 
 
 # What may be made of anything.
-_INNER = {"command", "env", "volumes", "tmpfs", "extra_hosts"}
+_INNER = {"command", "env", "secret_env", "secrets", "volumes", "tmpfs", "extra_hosts"}
 # What goes into the container.
 _CONTAINER = (
     "command",
     "env",
+    "secret_env",
     "volumes",
     "tmpfs",
     "user",
@@ -282,58 +280,20 @@ def service_hash(service: Service) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def secrets_digest(secrets: Mapping[str, Any]) -> str:
+    """Return a hash of secrets, 12 hexadecimal digits; empty where there are none."""
+    if not secrets:
+        return ""
+    texts = json.dumps(service_texts(secrets), sort_keys=True)
+    return hashlib.sha256(texts.encode()).hexdigest()[:12]
+
+
 def service_texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Return an environment whose values are texts, as Docker takes them; true and false are written so."""
     return {
         str(name): str(value).lower() if isinstance(value, bool) else "" if value is None else str(value)
         for name, value in values.items()
     }
-
-
-def folder_digest(folder: str) -> str:
-    """Return a hash of all files of a folder: names, rights to execute, contents; 12 hexadecimal digits.
-
-    Raises:
-        AnsibleFilterError: no such folder, or no Dockerfile in it.
-    """
-    root = Path(folder).expanduser()
-    if not (root / "Dockerfile").is_file():
-        raise AnsibleFilterError(f"{root} has no Dockerfile, so nothing can be built from it.")
-    whole = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and not _NO_SOURCES & set(path.relative_to(root).parts):
-            kept = path.relative_to(root).as_posix(), path.stat().st_mode & 0o111 != 0
-            whole.update(f"{kept}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
-    return whole.hexdigest()[:12]
-
-
-def folder_bases(folder: str, args: Mapping[str, Any] | None = None) -> list[str]:
-    """Return the images that a folder's Dockerfile builds on, without its own stages and those it leaves open.
-
-    Args:
-        folder: where it lies.
-        args: the build's arguments, which beat the Dockerfile's own.
-    """
-    known: dict[str, str] = {}
-    stages, bases = {"scratch"}, []
-    for line in (Path(folder).expanduser() / "Dockerfile").read_text(encoding="utf-8").splitlines():
-        argument = re.match(r"\s*ARG\s+(\w+)(?:=(\S*))?\s*$", line, re.IGNORECASE)
-        if argument:
-            known[argument[1]] = str((args or {}).get(argument[1], argument[2] or "")).strip("\"'")
-        source = re.match(r"\s*FROM\s+(?:--\S+\s+)*(\S+)(?:\s+AS\s+(\S+))?\s*$", line, re.IGNORECASE)
-        if source:
-            image = re.sub(r"\$\{?(\w+)\}?", lambda name: known.get(name[1], ""), source[1])
-            if image and image.lower() not in stages and "$" not in image:
-                bases.append(image)
-            stages.add((source[2] or "scratch").lower())
-    return list(dict.fromkeys(bases))
-
-
-def folder_files(folder: str) -> list[str]:
-    """Return the files of a folder that count for :func:`folder_digest`, relative to it."""
-    root = Path(folder).expanduser()
-    found = (path.relative_to(root) for path in sorted(root.rglob("*")) if path.is_file())
-    return [path.as_posix() for path in found if not _NO_SOURCES & set(path.parts)]
 
 
 def one_service(services: Sequence[Service], wanted: object, version: object, needed: bool) -> str:
@@ -366,11 +326,9 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "folder_bases": folder_bases,
-            "folder_digest": folder_digest,
-            "folder_files": folder_files,
             "one_service": one_service,
             "services_described": services_described,
+            "secrets_digest": secrets_digest,
             "service_hash": service_hash,
             "service_texts": service_texts,
             "services_alone": services_alone,

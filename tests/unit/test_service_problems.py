@@ -138,6 +138,23 @@ def test_wrong_description_gets_a_sentence(services: Any, sentence: str) -> None
     assert all(text.endswith((".", ").")) or "(" in text for text in found), found
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"site_services": shop(secrets="hunter2")},
+        {"site_services": shop(secret_env=["hunter2"])},
+        {"site_registries": {"r.example.com": "me:hunter2"}},
+        {"site_registries": {"r.example.com": {"username": "me", "password": ["hunter2"]}}},
+        {"site_registries": {"r.example.com": {"username": "me", "pasword": "hunter2"}}},
+    ],
+)
+def test_secret_of_a_wrong_type_is_not_shown(settings: dict[str, Any]) -> None:
+    hosts: dict[str, dict[str, Any]] = {"lb": {}, "one": settings, "two": settings, "localhost": {}}
+    found = settings_problems(hosts, PLACES, HOSTS)
+    assert found
+    assert "hunter2" not in " ".join(found)
+
+
 def test_balancers_need_one_description() -> None:
     told = services_described(shop(ready={"path": "/a"}), {})
     other = services_described(shop(ready={"path": "/b"}, env={"A": "here"}), {})

@@ -6,14 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
 from haproxy import haproxy_longest, haproxy_services_whole
 from services import (
-    folder_bases,
-    folder_digest,
-    folder_files,
     one_service,
+    secrets_digest,
     service_hash,
     service_texts,
     services_alone,
@@ -180,39 +177,14 @@ def test_services_that_nobody_describes_are_found_among_our_containers() -> None
     ]
 
 
+def test_secrets_are_another_set_when_one_changes() -> None:
+    assert secrets_digest({}) == ""
+    assert secrets_digest({"A": "1"}) != secrets_digest({"A": "2"})
+    assert secrets_digest({"A": "1", "B": "2"}) == secrets_digest({"B": "2", "A": "1"})
+
+
 def test_environment_is_texts() -> None:
     assert service_texts({"A": 1, "B": True, "C": None, "D": "x"}) == {"A": "1", "B": "true", "C": "", "D": "x"}
-
-
-def test_digest_follows_names_contents_and_rights(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text("FROM scratch\n")
-    (tmp_path / "sub").mkdir()
-    (tmp_path / "sub" / "run").write_text("a")
-    seen = {folder_digest(str(tmp_path))}
-    for change in (
-        lambda: (tmp_path / "sub" / "run").chmod(0o755),
-        lambda: (tmp_path / "sub" / "run").write_text("b"),
-        lambda: (tmp_path / "sub" / "run").rename(tmp_path / "sub" / "other"),
-    ):
-        change()
-        seen.add(folder_digest(str(tmp_path)))
-    assert len(seen) == 4
-    (tmp_path / "__pycache__").mkdir()
-    (tmp_path / "__pycache__" / "x.pyc").write_text("z")
-    assert folder_digest(str(tmp_path)) in seen
-    assert folder_files(str(tmp_path)) == ["Dockerfile", "sub/other"]
-    (tmp_path / "Dockerfile").unlink()
-    with pytest.raises(AnsibleFilterError, match="has no Dockerfile"):
-        folder_digest(str(tmp_path))
-
-
-def test_base_images_are_read_from_the_dockerfile(tmp_path: Path) -> None:
-    (tmp_path / "Dockerfile").write_text(
-        "ARG BASE=python:3.13\nARG OTHER\nfrom --platform=linux/amd64 golang:1.24 as build\nFROM ${BASE}\n"
-        "COPY --from=build /a /a\nFROM build AS last\nFROM scratch\nFROM $OTHER\nFROM $BASE\n"
-    )
-    assert folder_bases(str(tmp_path)) == ["golang:1.24", "python:3.13"]
-    assert folder_bases(str(tmp_path), {"OTHER": "a:1", "BASE": "b:2"}) == ["golang:1.24", "b:2", "a:1"]
 
 
 @pytest.mark.parametrize(
