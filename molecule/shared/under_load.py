@@ -123,7 +123,8 @@ def load(scenario: Scenario, records: Path, *arguments: str) -> Iterator[None]:
     """Put load on the site."""
     url = f"http://{scenario.addresses['balancer']}"
     # The timeout is a patient client's: it may outlive a fault.
-    command = [sys.executable, "-m", "evenkeel.load", url, "--mix", MIX, "--rate", str(RATE), "--timeout", "35"]
+    command = [sys.executable, "-m", "evenkeel.load", url, "--rate", str(RATE), "--timeout", "35"]
+    command += [] if "--mix" in arguments else ["--mix", MIX]
     # Before the hosts it shares the cores with: it must not be what is late.
     nice = ["nice", "-n", "-10"] if os.geteuid() == 0 else []
     process = subprocess.Popen(
