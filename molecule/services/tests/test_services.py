@@ -169,7 +169,7 @@ def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_r
     async def parts() -> AsyncIterator[bytes]:
         for _ in range(200):
             yield b"x" * MEGABYTE
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
     async def upload(client: aiohttp.ClientSession) -> int:
         async with client.post(f"{url}/upload", data=parts()) as answer:
@@ -180,7 +180,7 @@ def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_r
         async with client.get(f"{url}/download/200") as answer:
             async for chunk in answer.content.iter_chunked(MEGABYTE):
                 size += len(chunk)
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.03)
         return size
 
     async def clients() -> tuple[int, int, Any]:
@@ -205,7 +205,7 @@ def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_r
     ("broken", "told"),
     [
         ({"port": 5001, "host_port": 5000}, "It listens on port 5000, and not on 5001 (port)."),
-        ({"ready": {"path": "/wait/20", "seconds": 3}}, "no whole answer in"),
+        ({"ready": {"path": "/wait/20", "seconds": 3}, "env": {"A": "b"}}, "no whole answer in"),
         (
             {"command": ["python3", "-c", "open('/srv/x', 'w')"], "read_only": True},
             "Its root is read-only (read_only), and it tried to write to /srv/x: name that in tmpfs or volumes.",
@@ -219,6 +219,5 @@ def test_container_that_never_gets_ready_says_why(
     with described(shop={"ready": {"path": "/", "seconds": 3}} | broken) as bad:
         said = played(scenario, "deploy.yml", "-i", bad, "-e", "service=shop", wanted=2)
     assert "The roll-out failed on backend-1 and was undone: the old version runs everywhere" in said
-    assert told in said.replace("\\\\", "\\"), said
-    assert 'Traceback (most recent call last): File "/' not in said.partition("The container's last log lines")[0]
+    assert told in said
     expect(versions(url), {"1.0"})
