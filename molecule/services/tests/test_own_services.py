@@ -6,8 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
-import yaml
 from changes import deploys_log, expect, played
+from described import SETTINGS, described, ids, run
 from scenario import PROJECT, Scenario
 from under_load import Outcome, under_load
 
-SETTINGS = PROJECT / "molecule" / "services" / "settings" / "hosts.yml"
-DESCRIBED: dict[str, Any] = yaml.safe_load((SETTINGS.parent / "group_vars" / "all.yml").read_text())["site_services"]
 MIX = "GET /=90,GET /wait/0.5=10,POST /=5,POST /wait/0.5=5"
 PICTURES = {"Host": "pictures.example.com"}
 SHOP_LOAD = ("--mix", MIX)
@@ -32,28 +29,6 @@ MEGABYTE = 1024 * 1024
 @pytest.fixture
 def url(scenario: Scenario) -> str:
     return f"http://{scenario.addresses['balancer']}"
-
-
-@contextmanager
-def described(**services: Mapping[str, Any]) -> Iterator[str]:
-    """Descriptions with some keys changed, as an inventory to be named after the scenario's own (``-i``)."""
-    whole = {name: entry | services.get(name, {}) for name, entry in DESCRIBED.items()}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "hosts.yml"
-        path.write_text(yaml.safe_dump({"all": {"vars": {"site_services": whole}}}))
-        yield str(path)
-
-
-def run(scenario: Scenario, *arguments: str, wanted: int = 0) -> str:
-    """Run a playbook with the scenario's descriptions, which must end with the exit code ``wanted``."""
-    playbook, *others = arguments
-    return played(scenario, playbook, "-i", str(SETTINGS), *others, wanted=wanted)
-
-
-def ids(scenario: Scenario, service: str) -> dict[str, str]:
-    """Return the id of a service's container by backend."""
-    look = f"docker inspect backend_{service} --format '{{{{.Id}}}} {{{{.State.StartedAt}}}}'"
-    return {name: scenario.host(name).check_output(look) for name in scenario.backends}
 
 
 def versions(url: str) -> set[str]:
