@@ -30,7 +30,7 @@ PARALLEL ?= 3
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 # The longest first, so that none of them is alone at the end.
 LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
-ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
+ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default molecule-services molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -107,9 +107,10 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests but those on VMs (55 minutes on two cores)
+test: ## All tests but those on VMs (an hour on two cores)
 	$(MAKE) --jobs=2 --output-sync=target lint unit
 	$(MAKE) molecule-default
+	$(MAKE) molecule-services
 	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS) oldest
 
 .PHONY: test-vm
@@ -138,10 +139,10 @@ oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
 	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" lint unit; \
 	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
-# The whole site by itself, since load and faults want the machine; then the roles, some at once: they wait more than they
+# What measures load by itself, since that wants the machine; then the roles, some at once: they wait more than they
 # work.
 .PHONY: molecule
-molecule: molecule-default ## Run every scenario
+molecule: molecule-default molecule-services ## Run every scenario
 	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS)
 
 # Each has hosts under names, ports and in a subnet of its own.
