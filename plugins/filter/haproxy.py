@@ -78,7 +78,13 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
             # What is no status has nothing to do with the application. And nothing at all is nothing.
             kinds = [kind for kind in unsaid["retry"]["failures"] if not str(kind).isdigit()]
             statuses = [str(status) for status in said["retry"]["statuses"]] if unsaid["retry"]["failures"] else []
-            service["retry"] = {**said["retry"], "failures": kinds + statuses}
+            service["retry"] = {
+                "failures": kinds + statuses,
+                "methods": said["retry"]["methods"] or unsaid["retry"]["methods"],
+                "never": [*unsaid["retry"]["never"], *said["retry"]["never"]],
+            }
+        if "ready" in said and not said["ready"]["path"] and not said["ready"]["command"]:
+            service["ready"] = {**said["ready"], "path": unsaid["ready"]["path"]}
         whole.append(service)
     return whole
 

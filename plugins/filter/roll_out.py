@@ -47,6 +47,8 @@ def roll_back_plan(ran: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
             none) and ``recorded`` (as :func:`releases_after` returns it; of a roll-out that is not over, also ``next``,
             what it brings, and ``back``, whether it was a rollback).
     """
+    if not ran:
+        return {"target": "", "problem": "No host of this run has the service: name others with --limit."}
     ways: dict[str, str] = {}
     begun: set[str] = set()
     befores: set[str] = set()
@@ -395,7 +397,7 @@ def batch_problem(batch: object, hosts: int) -> str:
         return f"deploy_batch is `{text}`: set it to a number of hosts (1) or a share of them (25%)."
     size = max(1, hosts * int(text[:-1]) // 100) if text.endswith("%") else int(text)
     if hosts > 1 and size >= hosts:
-        return f"deploy_batch is `{text}`, which would take all {hosts} backends out at once: set it to less."
+        return f"deploy_batch is `{text}`, which would take all {hosts} hosts of a service out at once: set it to less."
     return ""
 
 

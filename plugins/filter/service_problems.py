@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Service = Mapping[str, Any]
@@ -15,6 +16,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,38}[a-z0-9])?")
 _RESERVED = {"site", "statistics"}
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
+_ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie"
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
 # What HAProxy 2.6 can take for a failure.
 _RETRIED = {401, 403, 404, 408, 425, 500, 501, 502, 503, 504}
@@ -35,6 +37,13 @@ def services_problems(
     for host in backends:
         try:
             services = list(hostvars[host]["topology_services_told"])
+            names = firsts.setdefault("", (host, [service["name"] for service in services]))
+            if names[1] != [service["name"] for service in services]:
+                said[
+                    f"{names[0]} and {host} have different services in site_services, but the balancers need one list: "
+                    "set it in group_vars/all.yml, and say with `group` which hosts a service has."
+                ] = None
+                continue
             for service in services:
                 said |= dict.fromkeys(_service_problems(service, groups))
                 said |= dict.fromkeys(_differences(service, firsts.setdefault(service["name"], (host, service)), host))
@@ -45,7 +54,10 @@ def services_problems(
 
 
 # What a balancer must know, which is one for all hosts.
-_SHARED = ("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel")
+_SHARED = (
+    *("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel"),
+    *("balance", "max_requests", "load", "metrics"),
+)
 
 
 def _differences(service: Service, first: tuple[str, Service], host: str) -> Iterator[str]:
@@ -70,11 +82,23 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
     for key in ("port", "host_port"):
         if isinstance(service[key], int) and not 1 <= service[key] <= 65535:
             yield f"{name}.{key} is {service[key]}: set it to a number from 1 to 65535."
+    yield from _image_problems(name, service)
     yield from _group_problems(name, str(service["group"]), groups)
     yield from _ready_problems(name, service)
     yield from _request_problems(name, service)
+    yield from _answer_problems(name, service)
     # The guide's API says null, and means the role's own settings.
     yield from _retry_problems(name, service["retry"] or {"methods": [], "statuses": [], "never": []})
+
+
+def _image_problems(name: str, service: Service) -> Iterator[str]:
+    folder = service["build"].get("folder", "")
+    if folder and not (Path(folder) / "Dockerfile").is_file():
+        yield f"{name}.build.folder is {folder}, where no Dockerfile is: name a folder on this machine that has one."
+    if service["image"] and not re.fullmatch(r"[\w.:/@-]+", service["image"]):
+        yield f'{name}.image is "{service["image"]}", which is no reference: write registry/name:tag.'
+    if service["version"] and not re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", service["version"]):
+        yield f'{name}.version is "{service["version"]}", which is neither a tag (1.5) nor a digest (sha256:...).'
 
 
 def _group_problems(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
@@ -116,17 +140,24 @@ def _request_problems(name: str, service: Service) -> Iterator[str]:
                 f'{name}.paths has "{path}", which is no beginning of a path: write it as /api, without host, query '
                 "and wildcard."
             )
-    for limit in service["answer_times"] or []:
-        if ("seconds" in limit) == ("seconds_field" in limit):
-            yield f"{name}.answer_times: `{limit.get('path')}` needs either seconds or seconds_field."
     if service["metrics"] and not service["metrics"].startswith("/"):
         yield f'{name}.metrics is "{service["metrics"]}": write its path, which begins with a slash.'
-    if service["balance"] and not re.fullmatch(r"[a-z][\w(),.-]*( [\w(),.-]+)*", service["balance"]):
+    if service["balance"] and not re.fullmatch(rf"({_ALGORITHMS})([( ][\w(),. -]+)?", service["balance"]):
         yield f'{name}.balance is "{service["balance"]}": write one of HAProxy\'s algorithms, such as roundrobin.'
 
 
+def _answer_problems(name: str, service: Service) -> Iterator[str]:
+    limits = service["answer_times"] or []
+    for text in (service["ready"] or {}).get("host", ""), *(limit["path"] for limit in limits):
+        if re.search(r"[\s\"'#]", text):
+            yield f"{name} has `{text}` in ready.host or answer_times, with a sign that HAProxy can't read there."
+    for limit in limits:
+        if ("seconds" in limit) == ("seconds_field" in limit):
+            yield f"{name}.answer_times: `{limit.get('path')}` needs either seconds or seconds_field."
+
+
 def _retry_problems(name: str, retry: Mapping[str, Sequence[Any]]) -> Iterator[str]:
-    for method in retry["methods"]:
+    for method in retry["methods"] or []:
         if method not in _METHODS:
             yield f"{name}.retry.methods has `{method}`, which is none of {', '.join(sorted(_METHODS))}."
     for status in retry["statuses"]:
@@ -138,8 +169,8 @@ def _retry_problems(name: str, retry: Mapping[str, Sequence[Any]]) -> Iterator[s
             re.compile(pattern)
         except re.error as error:
             yield f'{name}.retry.never has "{pattern}", which is no regular expression: {error}.'
-        if re.search(r"\s", pattern):
-            yield f'{name}.retry.never has "{pattern}" with a space in it: write \\s.'
+        if re.search(r"[\s\"'#]", pattern):
+            yield f"{name}.retry.never has `{pattern}` with a space, a quote or # in it: write . or \\s for that."
 
 
 def _together(services: Sequence[Service]) -> Iterator[str]:
@@ -160,9 +191,21 @@ def _together(services: Sequence[Service]) -> Iterator[str]:
             yield f"{who[0]} says {asked} twice (hosts and paths): leave one of them out."
 
 
+def services_smallest(
+    hostvars: Mapping[str, Mapping[str, Any]], backends: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> int:
+    """Return how many hosts the service has that has the fewest, of those that have several; for a roll-out's batch."""
+    try:
+        services = hostvars[backends[0]]["topology_services_told"]
+        sizes = [len(groups.get(str(service["group"]), [])) for service in services]
+    except Exception:  # noqa: BLE001 - services_problems and settings_problems say what is wrong
+        sizes = []
+    return min([size for size in sizes if size > 1], default=len(backends))
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
-        return {"services_problems": services_problems}
+        return {"services_problems": services_problems, "services_smallest": services_smallest}

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 Service = dict[str, Any]
@@ -44,17 +45,19 @@ _ABSENT: Service = {
     "hosts": [],
     "paths": [],
     "default": False,
-    "retry": {"statuses": [], "methods": ["GET", "HEAD", "OPTIONS"], "never": []},
-    "answer_times": [],
+    "retry": {"statuses": [], "methods": None, "never": []},
+    "answer_times": None,
     "timeout": "",
     "tunnel": "1h",
     "balance": None,
-    "max_requests": 0,
+    "max_requests": None,
     "load": "",
     "metrics": "",
 }
 
 
+_MOVING = ("latest", "stable", "main", "master", "edge", "nightly", "dev", "current")
+_NUMBERS = ("port", "host_port", "stop_seconds", "max_requests", "cpus")
 # What may be made of anything.
 _INNER = {"command", "env", "secret_env", "secrets", "volumes", "tmpfs", "extra_hosts"}
 # What goes into the container.
@@ -78,6 +81,7 @@ def services_described(
     guide: Mapping[str, Any],
     asked: Mapping[str, str] | None = None,
     inner: bool = True,
+    folder: str = "",
 ) -> list[Service]:
     """Return every service with its name and all its keys, in the order of the description.
 
@@ -87,6 +91,7 @@ def services_described(
         asked: ``version`` to run instead of the described one, and ``service``, of which; empty where there is but one.
         inner: whether with what matters in the container alone. Other hosts can't ask for that: it may be made of what
             only the host itself knows.
+        folder: what a build's folder is relative to.
     """
     own = isinstance(services, Mapping) and bool(services)
     given = services if own else {"app": guide}
@@ -95,28 +100,54 @@ def services_described(
     for name, entry in given.items():
         if isinstance(entry, Mapping):
             wanted = {"version": version} if version and of in {"", name} else {}
-            described.append(_described(str(name), {**entry, **wanted}, inner) | {"guide": not own})
+            described.append(_described(str(name), entry, wanted, inner, folder) | {"guide": not own})
     # Who is alone gets everything, and so does the one that says nothing of what it is asked for.
     for service in described:
         service["default"] = service["default"] or not (service["hosts"] or service["paths"])
     return described
 
 
-def _described(name: str, entry: Mapping[str, Any], inner: bool) -> Service:
+def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], inner: bool, folder: str) -> Service:
     service: Service = {"name": name}
     for key, absent in _ABSENT.items():
         if key in _INNER and not inner:
             continue
-        value = entry.get(key, absent)
-        merged = isinstance(absent, Mapping) and absent and isinstance(value, Mapping)
-        service[key] = {**absent, **value} if merged else value
+        # Key by key: whoever takes all of them computes those too that only the host itself can.
+        value = wanted[key] if key in wanted else entry.get(key, absent)
+        if isinstance(absent, dict) and absent and isinstance(value, Mapping):
+            value = absent | dict(value)
+        service[key] = value
+    for key in _NUMBERS:
+        service[key] = _number(service[key])
     service["host_port"] = service["host_port"] or service["port"]
+    if isinstance(service["build"], Mapping) and service["build"].get("folder"):
+        # Absolute, or Ansible and the filters would look for it in places of their own.
+        whole = Path(folder, str(service["build"]["folder"])).expanduser()
+        service["build"] = {**service["build"], "folder": str(whole)}
+    for part, keys in (("ready", ("status", "seconds")), ("retry", ("statuses",))):
+        if isinstance(service[part], Mapping):
+            numbers = {key: _number(service[part][key]) for key in keys}
+            service[part] = {**service[part], **numbers}
+    if isinstance(service["answer_times"], list | tuple):
+        service["answer_times"] = [
+            {key: _number(value) for key, value in limit.items()} if isinstance(limit, Mapping) else limit
+            for limit in service["answer_times"]
+        ]
     ready = service["ready"]
     if isinstance(ready, Mapping):
         service["ready"] = {**ready, "host": ready["host"] or next(iter(_texts(service["hosts"])), "")}
     service["routes"] = _routes(_texts(service["hosts"]), _texts(service["paths"]))
     service["reference"] = _reference(service["image"], str(service["version"]))
     return service
+
+
+def _number(value: Any) -> Any:
+    """Return a number that was given as a text (``-e``, quotes) as a number, and so those of a list."""
+    if isinstance(value, list | tuple):
+        return [_number(item) for item in value]
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        return float(value) if "." in value else int(value)
+    return value
 
 
 def _texts(value: object) -> list[str]:
@@ -179,6 +210,11 @@ def services_with_servers(
         }
         for service in services
     ]
+
+
+def services_versions(services: Iterable[Service]) -> list[str]:
+    """Return what the services are asked to run: their images' references, or the versions of what is built."""
+    return [str(service["reference"] or service["version"]) for service in services]
 
 
 def services_alone(services: Iterable[Service]) -> list[str]:
@@ -308,6 +344,8 @@ def one_service(services: Sequence[Service], wanted: object, version: object, ne
     names = [service["name"] for service in services]
     if not isinstance(version, str):
         return f"version is {version}, which is no text: write -e version=1.5, or put it in quotes."
+    if version.lower() in _MOVING:
+        return f"version is `{version}`, which moves: name one that stays, or a digest."
     if version and not re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", version):
         return f"version is `{version}`, which is neither a tag (1.5) nor a digest (sha256:...)."
     if wanted and wanted not in names:
@@ -331,6 +369,7 @@ class FilterModule:
             "secrets_digest": secrets_digest,
             "service_hash": service_hash,
             "service_texts": service_texts,
+            "services_versions": services_versions,
             "services_alone": services_alone,
             "services_jobs": services_jobs,
             "services_claims": services_claims,

@@ -58,11 +58,13 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "haproxy_check_fall": (1, 1000),
     "haproxy_check_rise": (1, 1000),
     "haproxy_maxconn": (1, 10_000_000),
-    "haproxy_server_maxconn": (1, 10_000_000),
+    "haproxy_server_maxconn": (0, 10_000_000),
 }
 # Tags under which somebody publishes the next image as well.
 _MOVING = {"", "current", "dev", "develop", "edge", "head", "latest", "lts", "main", "master", "nightly", "rolling"}
 _MOVING |= {"snapshot", "stable", "testing", "unstable"}
+# Settings of the guide's API, which runs where nothing is described.
+_GUIDES = ("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds")
 _GROUPS = ("backends", "balancers", "monitoring")
 # What settings of former releases began with, and begin with now.
 _FORMER = {"rolling_swap_": "rolling_update_"}
@@ -216,6 +218,7 @@ class _Settings:
             self._check_names(host)
         self._check_places()
         self._check_patience()
+        self._check_guide()
         return [sentence.replace("{hosts}", self._hosts(hosts)) for sentence, hosts in self.said.items()]
 
     def _hosts(self, hosts: Sequence[str]) -> str:
@@ -260,8 +263,13 @@ class _Settings:
             return
         if not found and name.endswith("_image") and not later:
             found = self._image_problems(host, name, value)
-        if not found and name == "site_services" and not later:
-            found = self._services_problems(host, value)
+        if name == "site_services":
+            found = list(_value_problems(name, option, value, None)) or self._services_problems(host, value)
+            if later:
+                found.append(
+                    "site_services of {hosts} is made of ansible_facts, which deploy.yml and rollback.yml do not have: "
+                    "write the values themselves."
+                )
         for text in found:
             self._say(host, text)
 
@@ -284,12 +292,25 @@ class _Settings:
             "after it. Name a tag that stays or a digest (or set preflight_moving_tags: true, and know it)."
         ]
 
+    def _check_guide(self) -> None:
+        """Say which settings of the guide's API count for nothing, since it does not run."""
+        for host in self.places.get("services", []):
+            if self._allowed(host, "site_services", {}):
+                for name in _GUIDES:
+                    if f"backend_app_{name}" in self.raw[host]:
+                        self._say(
+                            host,
+                            f"backend_app_{name} is set for {{hosts}} and counts for the guide's API alone, which does "
+                            "not run beside site_services: remove it, or say it in the service's description.",
+                        )
+
     def _services_problems(self, host: str, services: Mapping[str, Any]) -> list[str]:
         """Return which services would never fetch what comes after."""
-        found = []
+        found: list[str] = []
         for name, service in services.items():
             key = "version" if service.get("version") else "image"
             reference = f"x:{service['version']}" if key == "version" else str(service.get("image", ""))
+            found += _inner_problems(f"site_services.{name}", service)
             # What is built here has a tag of its own.
             if not service.get("build"):
                 found += self._image_problems(host, f"site_services.{name}.{key}", reference, service.get(key, ""))
@@ -385,7 +406,7 @@ def _collection_problems(name: str, option: Option, value: Any, shown: str) -> I
     if option["type"] == "dict":
         if not isinstance(value, Mapping):
             yield (
-                f"{name} of {{hosts}} is{shown} where a mapping is meant: write {{key: value}} "
+                f"{name} of {{hosts}} is{shown or ' a value,'} where a mapping is meant: write {{key: value}} "
                 f'(-e \'{{"{name}": {{"key": "value"}}}}\').'
             )
         elif option.get("elements") == "dict":
@@ -395,7 +416,8 @@ def _collection_problems(name: str, option: Option, value: Any, shown: str) -> I
         elif option.get("options"):
             yield from _mapping_problems(name, option["options"], value)
     elif isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
-        yield (f'{name} of {{hosts}} is{shown} where a list is meant: write [a, b] (-e \'{{"{name}": ["a", "b"]}}\').')
+        what = shown or " a value,"
+        yield f'{name} of {{hosts}} is{what} where a list is meant: write [a, b] (-e \'{{"{name}": ["a", "b"]}}\').'
     else:
         element = {**option, "type": option.get("elements", "raw"), "elements": "", "description": "", "default": ""}
         for index, item in enumerate(value):
@@ -405,7 +427,7 @@ def _collection_problems(name: str, option: Option, value: Any, shown: str) -> I
 def _mapping_problems(name: str, known: Mapping[str, Option], value: Mapping[str, Any]) -> Iterator[str]:
     for key, option in known.items():
         if key in value:
-            known_as = {"description": "empty", "default": option.get("example"), **option}
+            known_as = {"description": "empty", "default": option.get("example", ""), **option}
             yield from _value_problems(f"{name}.{key}", known_as, value[key], unit("", key, option, known))
         elif option.get("required"):
             yield f"{name} of {{hosts}} lacks `{key}`: add it."
@@ -473,6 +495,17 @@ def _number_problems(name: str, kind: str, value: Any, shown: str) -> Iterator[s
     elif not low <= float(value) <= high:
         upto = "or more" if high == float("inf") else f"to {high:g}"
         yield f"{name} of {{hosts}} is {value}, which is out of bounds: write a number from {low:g} {upto}."
+
+
+def _inner_problems(name: str, service: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with what a service's container finds inside; secrets are not shown."""
+    for key in service.get("secrets") or {}:
+        if not re.fullmatch(r"\w[\w.-]*", str(key)):
+            yield f"{name}.secrets of {{hosts}} has `{key}`, which can't name a file: use letters, digits and `._-`."
+    for kind in ("env", "secret_env", "secrets"):
+        for key, value in (service.get(kind) or {}).items():
+            if isinstance(value, Mapping | list | tuple):
+                yield f"{name}.{kind}.{key} of {{hosts}} is a list or mapping, where a text is meant: write it as one."
 
 
 def image_tag(reference: str) -> str:

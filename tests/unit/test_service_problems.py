@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible.template import trust_as_template
 
-from service_problems import services_problems
+from service_problems import services_problems, services_smallest
 from services import services_described
 from settings import settings_problems
 from topology import site_problems
@@ -73,8 +74,8 @@ def test_right_descriptions_have_no_problems() -> None:
         (shop(imgae="x:1"), "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?)."),
         (shop(ready={"pth": "/"}), "site_services.shop.ready of one and two has `pth`, which is unknown (`path`"),
         # Types and units.
-        ("shop", 'site_services of one and two is "shop", where a mapping is meant'),
-        ({"shop": "shop:1"}, 'site_services.shop of one and two is "shop:1", where a mapping is meant'),
+        ("shop", "site_services of one and two is a value, where a mapping is meant"),
+        ({"shop": "shop:1"}, "site_services.shop of one and two is a value, where a mapping is meant"),
         (shop(version=1.10), "site_services.shop.version of one and two is 1.1, where a text is meant"),
         (shop(port="x"), 'site_services.shop.port of one and two is "x", where a whole number is meant'),
         (shop(env=["A=1"]), 'site_services.shop.env of one and two is ["A=1"], where a mapping is meant'),
@@ -91,6 +92,14 @@ def test_right_descriptions_have_no_problems() -> None:
         ({"Shop_1": shop()["shop"]}, "site_services.Shop_1: `Shop_1` can't name a service"),
         ({"site": shop()["shop"]}, "site_services.site: `site` can't name a service"),
         (shop(image=None), "site_services.shop has neither image nor build"),
+        (shop(image=None, build={"folder": "/nowhere"}), "site_services.shop.build.folder is /nowhere, where no"),
+        (shop(image="a b:1"), 'site_services.shop.image is "a b:1", which is no reference'),
+        (shop(version="1 5"), 'site_services.shop.version is "1 5", which is neither a tag'),
+        (shop(secrets={"a/b": "x"}), "site_services.shop.secrets of one and two has `a/b`, which can't name a file"),
+        (shop(env={"A": [1]}), "site_services.shop.env.A of one and two is a list or mapping"),
+        (shop(balance="fastest"), 'site_services.shop.balance is "fastest"'),
+        (shop(retry={"never": ["^/a#"]}), "site_services.shop.retry.never has `^/a#` with a space, a quote or #"),
+        (shop(ready={"path": "/", "host": "a b"}), "site_services.shop has `a b` in ready.host"),
         (shop(build={"folder": "x"}), "site_services.shop has both image and build"),
         (shop(image="shop"), "site_services.shop.image of one and two is `shop`; it has no tag"),
         (shop(version="latest"), "site_services.shop.version of one and two is `latest`; it has the tag `latest`"),
@@ -153,6 +162,37 @@ def test_secret_of_a_wrong_type_is_not_shown(settings: dict[str, Any]) -> None:
     found = settings_problems(hosts, PLACES, HOSTS)
     assert found
     assert "hunter2" not in " ".join(found)
+
+
+def test_hosts_need_one_list_of_services() -> None:
+    told = services_described(shop(), {})
+    more = services_described(shop() | {"api": {"image": "api:1", "port": 1, "paths": ["/api"]}}, {})
+    hostvars = {"one": {"topology_services_told": told}, "two": {"topology_services_told": more}}
+    (found,) = services_problems(hostvars, ["one", "two"], GROUPS)
+    assert found.startswith("one and two have different services in site_services")
+
+
+def test_batch_is_measured_by_the_smallest_service() -> None:
+    told = services_described(shop() | {"api": {"image": "api:1", "port": 1, "group": "pair"}}, {})
+    groups = {"backends": ["one", "two", "three", "four"], "pair": ["one", "two"]}
+    assert services_smallest({"one": {"topology_services_told": told}}, groups["backends"], groups) == 2
+    # One that has a single host is taken out in any case.
+    groups["pair"] = ["one"]
+    assert services_smallest({"one": {"topology_services_told": told}}, groups["backends"], groups) == 4
+
+
+def test_settings_of_the_guides_api_count_for_nothing_beside_services() -> None:
+    found = said(shop(), backend_app_port=81)
+    assert any(
+        text.startswith("backend_app_port is set for one and two and counts for the guide's API") for text in found
+    )
+
+
+def test_facts_are_refused_where_deploys_do_not_have_them() -> None:
+    template: str = trust_as_template("{{ ansible_facts['distribution'] }}")
+    found = said(shop(env={"OS": template}, reddy={}))
+    assert any("is made of ansible_facts" in text for text in found)
+    assert any("`reddy`, which is unknown (`ready` is meant?)" in text for text in found)
 
 
 def test_balancers_need_one_description() -> None:

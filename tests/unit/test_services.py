@@ -49,7 +49,7 @@ def test_what_is_left_out_is_filled_in_and_mappings_are_merged() -> None:
     service = shop(ready={"path": "/up"}, retry={"statuses": [503]})
     assert service["host_port"] == 3000
     assert service["ready"] == {"path": "/up", "status": 200, "host": "", "command": None, "seconds": None}
-    assert service["retry"] == {"statuses": [503], "methods": ["GET", "HEAD", "OPTIONS"], "never": []}
+    assert service["retry"] == {"statuses": [503], "methods": None, "never": []}
     assert (service["drain"], service["tunnel"], service["capabilities"]) == ("host", "1h", None)
     # Applications that know their own names refuse others.
     assert shop(hosts=["shop.example.com"], ready={"path": "/"})["ready"]["host"] == "shop.example.com"
@@ -183,6 +183,20 @@ def test_secrets_are_another_set_when_one_changes() -> None:
     assert secrets_digest({"A": "1", "B": "2"}) == secrets_digest({"B": "2", "A": "1"})
 
 
+def test_numbers_may_be_given_as_texts() -> None:
+    service = shop(port="3000", ready={"status": "204"}, retry={"statuses": ["503"]}, max_requests="9", version="1.5")
+    assert (service["port"], service["host_port"], service["max_requests"]) == (3000, 3000, 9)
+    assert (service["ready"]["status"], service["retry"]["statuses"], service["version"]) == (204, [503], "1.5")
+    assert shop(answer_times=[{"path": "/1", "seconds": "1.5"}])["answer_times"] == [{"path": "/1", "seconds": 1.5}]
+
+
+def test_folder_of_a_build_is_relative_to_the_inventory() -> None:
+    entry = {"shop": {"build": {"folder": "../shop"}, "port": 1}}
+    assert services_described(entry, GUIDE, folder="/site")[0]["build"]["folder"] == "/site/../shop"
+    entry["shop"]["build"] = {"folder": "/shop"}
+    assert services_described(entry, GUIDE, folder="/site")[0]["build"]["folder"] == "/shop"
+
+
 def test_environment_is_texts() -> None:
     assert service_texts({"A": 1, "B": True, "C": None, "D": "x"}) == {"A": "1", "B": "true", "C": "", "D": "x"}
 
@@ -197,6 +211,7 @@ def test_environment_is_texts() -> None:
         ("", "", True, "Which service is meant was not said: write -e service=<shop or api>."),
         ("", "2", False, "Which service is meant was not said: write -e service=<shop or api>."),
         ("api", 1.5, False, "version is 1.5, which is no text: write -e version=1.5, or put it in quotes."),
+        ("api", "latest", False, "version is `latest`, which moves: name one that stays, or a digest."),
         ("api", "a b", False, "version is `a b`, which is neither a tag (1.5) nor a digest (sha256:...)."),
     ],
 )
@@ -232,8 +247,11 @@ def test_haproxy_takes_its_own_settings_where_a_service_says_nothing() -> None:
 
 def test_status_of_an_unknown_application_is_its_answer() -> None:
     (service,) = haproxy_services_whole([shop()], UNSAID)
-    assert service["retry"]["failures"] == ["conn-failure"]
-    assert service["answer_times"] == []
+    assert service["retry"] == {"failures": ["conn-failure"], "methods": ["GET"], "never": ["^/x"]}
+    # What it does not say, the role's settings say.
+    assert (service["answer_times"], service["max_requests"]) == (UNSAID["answer_times"], 128)
+    assert service["ready"]["path"] == "/readyz"
+    assert haproxy_services_whole([shop(ready={"command": ["true"]})], UNSAID)[0]["ready"]["path"] == ""
     (service,) = haproxy_services_whole([shop(retry={"statuses": [503]})], UNSAID)
     assert service["retry"]["failures"] == ["conn-failure", "503"]
     # Where nothing is tried again, nothing is.

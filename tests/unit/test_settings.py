@@ -288,5 +288,5 @@ def test_files_of_settings_that_ansible_does_not_read_are_refused(tmp_path: Path
 
 def test_example_inventory_keeps_its_settings_where_they_are_read() -> None:
     folder = PROJECT / "inventories" / "example" / "group_vars"
-    assert (folder / "all").is_dir()
+    assert (folder / "all.yml").is_file()
     assert inventory_problems({**GROUPS, "all": HOSTS}, [str(folder.parent)]) == []
