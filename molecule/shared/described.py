@@ -18,8 +18,11 @@ DESCRIBED: dict[str, Any] = yaml.safe_load((SETTINGS.parent / "group_vars" / "al
 
 @contextmanager
 def described(**services: Mapping[str, Any]) -> Iterator[str]:
-    """Descriptions with some keys changed, as an inventory to be named after the scenario's own (``-i``)."""
-    whole = {name: entry | services.get(name, {}) for name, entry in DESCRIBED.items()}
+    """Descriptions with some keys changed, or left out (None), as an inventory to be named after the scenario's own."""
+    whole = {
+        name: {key: value for key, value in (entry | services.get(name, {})).items() if value is not None}
+        for name, entry in DESCRIBED.items()
+    }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hosts.yml"
         path.write_text(yaml.safe_dump({"all": {"vars": {"site_services": whole}}}))

@@ -180,7 +180,7 @@ def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_r
     ("broken", "told"),
     [
         ({"port": 5001, "host_port": 5000}, "It listens on port 5000, and not on 5001 (port)."),
-        ({"ready": {"path": "/wait/20", "seconds": 3}, "memory": "512m"}, "no whole answer in"),
+        ({"ready": {"path": "/wait/20", "seconds": 9}, "memory": "512m"}, "no whole answer in"),
         (
             {"command": ["python3", "-c", "open('/srv/x', 'w')"], "read_only": True},
             "Its root is read-only (read_only), and it tried to write to /srv/x: name that in tmpfs or volumes.",

@@ -60,7 +60,7 @@ def test_login_is_needed_and_secrets_stay_secret(scenario: Scenario, image: str)
     url = f"http://{scenario.addresses['balancer']}"
     before = ids(scenario, "shop")
     registry = image.partition("/")[0]
-    shop = {"image": image, "build": {}, "version": ""} | SECRETS
+    shop = {"image": image, "build": None, "version": None} | SECRETS
 
     def deploy(password: str, wanted: int) -> str:
         logins = {"site_registries": {registry: {"username": USER, "password": password}}}
