@@ -89,6 +89,21 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
     return whole
 
 
+def haproxy_private(services: Iterable[Mapping[str, Any]], paths: Iterable[str]) -> list[str]:
+    """Return the paths that no client is served, each with and without a slash at its end; none where there are none.
+
+    Args:
+        services: with their ``metrics``, which are for Prometheus.
+        paths: of all services.
+    """
+    listed = list(paths)
+    if not listed:
+        return []
+    metrics = [service["metrics"] for service in services if service.get("metrics")]
+    bare = dict.fromkeys(path.rstrip("/") for path in [*listed, *metrics])
+    return [path for each in bare if each for path in (each, f"{each}/")]
+
+
 class FilterModule:
     """What Ansible looks for in this file."""
 
@@ -96,6 +111,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "haproxy_detection": haproxy_detection,
+            "haproxy_private": haproxy_private,
             "haproxy_longest": haproxy_longest,
             "haproxy_milliseconds": haproxy_milliseconds,
             "haproxy_services_whole": haproxy_services_whole,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from haproxy import haproxy_longest, haproxy_services_whole
+from haproxy import haproxy_longest, haproxy_private, haproxy_services_whole
 from services import (
     one_service,
     secrets_digest,
@@ -261,3 +261,10 @@ def test_status_of_an_unknown_application_is_its_answer() -> None:
 
 def test_longest_time_is_found_whatever_its_unit() -> None:
     assert haproxy_longest(["90s", "1h", "500ms"]) == "1h"
+
+
+def test_metrics_of_a_service_are_as_private_as_the_checks_path() -> None:
+    services = [shop(metrics="/actuator/prometheus"), shop()]
+    wanted = ["/readyz", "/readyz/", "/actuator/prometheus", "/actuator/prometheus/"]
+    assert haproxy_private(services, ["/readyz"]) == wanted
+    assert haproxy_private(services, []) == []

@@ -58,6 +58,9 @@ def test_services_are_told_apart_by_host_and_path(scenario: Scenario, url: str) 
     # Whose health is for checks is not for clients, whichever service it is.
     assert requests.get(f"{url}/metrics", headers=PICTURES, timeout=5).status_code == 404
     assert requests.get(f"{url}/readyz", timeout=5).text == "Not found.\n"
+    # What a client writes into its Host is a host's name or refused: it can't lead to another service's paths.
+    for host in ("*/pictures", "pictures.example.com/x", "pictures.example.com extra"):
+        assert requests.get(url, headers={"Host": host}, timeout=5).status_code == 400, host
     # What names host and path beats what names the path alone; the longest path wins; a path ends at a slash.
     more = {
         "shop": {"paths": ["/shop", "/shop/pictures/not"]},
