@@ -270,7 +270,7 @@ def test_moved_server_is_asked_at_its_new_port(scenario: Scenario, host: Any, ad
 
 
 @pytest.mark.parametrize(
-    "path", ["/readyz", "/metrics", "/healthz", "/%72eadyz", "/readyz?x=1", "//readyz", "/readyz/"]
+    "path", ["/readyz", "/metrics", "/healthz", "/%72eadyz", "/readyz?x=1", "//readyz"]
 )
 def test_private_paths_are_not_served_to_clients(host: Any, address: str, path: str) -> None:
     for name in SERVERS:
