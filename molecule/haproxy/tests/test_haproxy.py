@@ -269,9 +269,7 @@ def test_moved_server_is_asked_at_its_new_port(scenario: Scenario, host: Any, ad
     assert run.returncode == 0, run.stdout
 
 
-@pytest.mark.parametrize(
-    "path", ["/readyz", "/metrics", "/healthz", "/%72eadyz", "/readyz?x=1", "//readyz"]
-)
+@pytest.mark.parametrize("path", ["/readyz", "/metrics", "/healthz", "/%72eadyz", "/readyz?x=1", "//readyz"])
 def test_private_paths_are_not_served_to_clients(host: Any, address: str, path: str) -> None:
     for name in SERVERS:
         host.check_output("touch /srv/%s/metrics /srv/%s/healthz", name, name)
