@@ -18,6 +18,15 @@ _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9]
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
 _ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie"
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
+_KINDS: dict[str, Any] = {
+    **dict.fromkeys(["image", "version", "group", "metrics"], str),
+    **dict.fromkeys(["port", "host_port"], int),
+    **dict.fromkeys(["hosts", "paths"], (list, tuple)),
+    **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
+    "build": Mapping,
+    "answer_times": (list, tuple, type(None)),
+    "balance": (str, type(None)),
+}
 # What HAProxy 2.6 can take for a failure.
 _RETRIED = {401, 403, 404, 408, 425, 500, 501, 502, 503, 504}
 
@@ -37,20 +46,37 @@ def services_problems(
     for host in backends:
         try:
             services = list(hostvars[host]["topology_services_told"])
-            names = firsts.setdefault("", (host, [service["name"] for service in services]))
-            if names[1] != [service["name"] for service in services]:
-                said[
-                    f"{names[0]} and {host} have different services in site_services, but the balancers need one list: "
-                    "set it in group_vars/all.yml, and say with `group` which hosts a service has."
-                ] = None
-                continue
-            for service in services:
-                said |= dict.fromkeys(_service_problems(service, groups))
-                said |= dict.fromkeys(_differences(service, firsts.setdefault(service["name"], (host, service)), host))
-            said |= dict.fromkeys(_together(services))
-        except Exception:  # noqa: BLE001 - of another type, or not to be computed: settings_problems says so
+        except Exception:  # noqa: BLE001 - what can't be computed is said by settings_problems
             continue
+        names = firsts.setdefault("", (host, [service["name"] for service in services]))
+        if names[1] != [service["name"] for service in services]:
+            said[
+                f"{names[0]} and {host} have different services in site_services, but the balancers need one list: "
+                "set it in group_vars/all.yml, and say with `group` which hosts a service has."
+            ] = None
+            continue
+        # Of another type: settings_problems says so.
+        sound = [service for service in services if _sound(service)]
+        for service in sound:
+            said |= dict.fromkeys(_service_problems(service, groups))
+            said |= dict.fromkeys(_differences(service, firsts.setdefault(service["name"], (host, service)), host))
+        said |= dict.fromkeys(_together(sound))
     return list(said)
+
+
+def _sound(service: Service) -> bool:
+    """Return whether every value that is looked at here has its type."""
+    if not all(isinstance(service[key], kinds) for key, kinds in _KINDS.items()):
+        return False
+    ready, retry, limits = service["ready"] or {}, service["retry"] or {}, service["answer_times"] or []
+    lists = [service["hosts"], service["paths"], retry.get("never", []), retry.get("methods") or []]
+    return (
+        all(isinstance(text, str) for texts in lists if isinstance(texts, list | tuple) for text in texts)
+        and all(isinstance(texts, list | tuple) for texts in [*lists, retry.get("statuses", [])])
+        and all(isinstance(limit, Mapping) and isinstance(limit.get("path"), str) for limit in limits)
+        and isinstance(ready.get("status", 200), int)
+        and all(isinstance(ready.get(key, ""), str) for key in ("path", "host"))
+    )
 
 
 # What a balancer must know, which is one for all hosts.
@@ -80,7 +106,7 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
         what = "both image and build" if service["image"] else "neither image nor build"
         yield f"{name} has {what}: name the image, or the folder that it is built from."
     for key in ("port", "host_port"):
-        if isinstance(service[key], int) and not 1 <= service[key] <= 65535:
+        if not 1 <= service[key] <= 65535:
             yield f"{name}.{key} is {service[key]}: set it to a number from 1 to 65535."
     yield from _image_problems(name, service)
     yield from _group_problems(name, str(service["group"]), groups)
@@ -114,19 +140,19 @@ def _group_problems(name: str, group: str, groups: Mapping[str, Sequence[str]]) 
 
 def _ready_problems(name: str, service: Service) -> Iterator[str]:
     ready = service["ready"]
-    if not isinstance(ready, Mapping):
+    if ready is None:
         return
-    if ready["path"] and not str(ready["path"]).startswith("/"):
+    if ready["path"] and not ready["path"].startswith("/"):
         yield f'{name}.ready.path is "{ready["path"]}": begin it with a slash.'
-    elif re.search(r"\s", str(ready["path"] or "")):
-        yield f'{name}.ready.path is "{ready["path"]}", which has a space in it: write %20.'
+    elif re.search(r"[\s\"'#\\]", ready["path"]):
+        yield f"{name}.ready.path is `{ready['path']}`, with a space, a quote, # or \\ in it: write %20 and the like."
     if ready["path"] and ready["command"]:
         yield f"{name}.ready has both path and command: one of them says when it is ready."
     if ready["path"] == "" and service["drain"] == "app":
         yield f"{name}.drain is `app`, which answers 404 on its readiness path: set ready.path, or leave drain out."
-    if not 100 <= int(ready["status"] or 200) <= 599:
+    if not 100 <= ready["status"] <= 599:
         yield f"{name}.ready.status is {ready['status']}, which is no HTTP status: write one from 100 to 599."
-    elif service["drain"] == "app" and int(ready["status"] or 200) == 404:
+    elif service["drain"] == "app" and ready["status"] == 404:
         yield f"{name}.ready.status is 404, which means `drain me` where drain is `app`: leave drain out."
 
 

@@ -1,4 +1,4 @@
-"""Filters of the services' descriptions: with all their keys, with their servers, and what is wrong with them.
+"""Filters of the services' descriptions: with all their keys, with their servers, and what follows from them.
 
 A description is what ``site_services`` says of one service (docs/services.md). Roles get it with every key there is,
 so that none of them knows a default: ``None`` means "as the role's own settings say".
@@ -17,8 +17,6 @@ from typing import Any
 Service = dict[str, Any]
 
 _GUIDE_IMAGE = "evenkeel.local/backend_app:"
-# The role backend_app's default.
-_AGENT_PORT = 9190
 # Every key, and what it means to leave it out. Mappings are merged.
 _ABSENT: Service = {
     "image": "",
@@ -55,8 +53,6 @@ _ABSENT: Service = {
     "metrics": "",
 }
 
-
-_MOVING = ("latest", "stable", "main", "master", "edge", "nightly", "dev", "current")
 _NUMBERS = ("port", "host_port", "stop_seconds", "max_requests", "cpus")
 # What may be made of anything.
 _INNER = {"command", "env", "secret_env", "secrets", "volumes", "tmpfs", "extra_hosts"}
@@ -189,7 +185,7 @@ def services_with_servers(
     Args:
         services: as :func:`services_described` returns them.
         endpoints: the backends, with their addresses.
-        hostvars: Ansible's ``hostvars``, with ``topology_services_told`` of each backend.
+        hostvars: Ansible's ``hostvars``, with ``topology_services_told`` and ``topology_agent_port`` of each backend.
         groups: Ansible's ``groups``.
     """
     said: dict[str, dict[str, Service]] = {}
@@ -202,7 +198,7 @@ def services_with_servers(
                 {
                     **host,
                     "port": int(said[host["name"]].get(service["name"], service)["host_port"]),
-                    "agent_port": int(hostvars[host["name"]].get("backend_app_agent_port", _AGENT_PORT)),
+                    "agent_port": int(hostvars[host["name"]]["topology_agent_port"]),
                 }
                 for host in endpoints
                 if host["name"] in groups.get(service["group"], [])
@@ -332,28 +328,21 @@ def service_texts(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def one_service(services: Sequence[Service], wanted: object, version: object, needed: bool) -> str:
-    """Return what is wrong with ``-e service=`` and ``-e version=``, a sentence; empty where nothing is.
+def one_service(services: Sequence[Service], wanted: object, needed: bool) -> str:
+    """Return what is wrong with ``-e service=``, a sentence; empty where nothing is.
 
     Args:
         services: as :func:`services_described` returns them.
         wanted: the service; empty where it was not said.
-        version: likewise.
-        needed: whether a service must be said where there are several.
+        needed: whether it must be said where there are several.
     """
     names = [service["name"] for service in services]
-    if not isinstance(version, str):
-        return f"version is {version}, which is no text: write -e version=1.5, or put it in quotes."
-    if version.lower() in _MOVING:
-        return f"version is `{version}`, which moves: name one that stays, or a digest."
-    if version and not re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", version):
-        return f"version is `{version}`, which is neither a tag (1.5) nor a digest (sha256:...)."
     if wanted and wanted not in names:
         near = difflib.get_close_matches(str(wanted), names, 1, 0.6)
         hint = f" (`{near[0]}` is meant?)" if near else ""
         there = f"there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
         return f"`{wanted}` is no service of this inventory{hint}: {there}."
-    if (needed or version) and not wanted and len(names) > 1:
+    if needed and not wanted and len(names) > 1:
         return f"Which service is meant was not said: write -e service=<{' or '.join(names)}>."
     return ""
 

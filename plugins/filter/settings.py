@@ -63,6 +63,8 @@ _BOUNDS: dict[str, tuple[float, float]] = {
 # Tags under which somebody publishes the next image as well.
 _MOVING = {"", "current", "dev", "develop", "edge", "head", "latest", "lts", "main", "master", "nightly", "rolling"}
 _MOVING |= {"snapshot", "stable", "testing", "unstable"}
+# A tag or a digest.
+VERSION = r"\w[\w.-]*|sha256:[0-9a-f]{64}"
 # Settings of the guide's API, which runs where nothing is described.
 _GUIDES = ("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds")
 _GROUPS = ("backends", "balancers", "monitoring")
@@ -115,6 +117,22 @@ def settings_problems(
         names: every host of the inventory.
     """
     return _Settings(hostvars, places, [*names, "localhost"]).problems()
+
+
+def version_problem(version: object, moving: object) -> str:
+    """Return what is wrong with ``-e version=``, a sentence; empty where nothing is, or where none was said.
+
+    Args:
+        version: a tag or a digest.
+        moving: whether a tag that moves is allowed (``preflight_moving_tags``).
+    """
+    if not isinstance(version, str):
+        return f"version is {version}, which is no text: write -e version=1.5, or put it in quotes."
+    if version and not re.fullmatch(VERSION, version):
+        return f"version is `{version}`, which is neither a tag (1.5) nor a digest (sha256:...)."
+    if version and version.lower() in _MOVING and str(moving).lower() not in {"true", "yes", "1", "on"}:
+        return f"version is `{version}`, which moves: name one that stays, or a digest (or set preflight_moving_tags)."
+    return ""
 
 
 def inventory_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
@@ -264,7 +282,7 @@ class _Settings:
         if not found and name.endswith("_image") and not later:
             found = self._image_problems(host, name, value)
         if name == "site_services":
-            found = list(_value_problems(name, option, value, None)) or self._services_problems(host, value)
+            found = list(_value_problems(name, option, value, None)) + self._services_problems(host, value)
             if later:
                 found.append(
                     "site_services of {hosts} is made of ansible_facts, which deploy.yml and rollback.yml do not have: "
@@ -304,10 +322,12 @@ class _Settings:
                             "not run beside site_services: remove it, or say it in the service's description.",
                         )
 
-    def _services_problems(self, host: str, services: Mapping[str, Any]) -> list[str]:
-        """Return which services would never fetch what comes after."""
+    def _services_problems(self, host: str, services: Any) -> list[str]:
+        """Return which services would never fetch what comes after, and what their containers can't be given."""
         found: list[str] = []
-        for name, service in services.items():
+        for name, service in services.items() if isinstance(services, Mapping) else ():
+            if not isinstance(service, Mapping):
+                continue
             key = "version" if service.get("version") else "image"
             reference = f"x:{service['version']}" if key == "version" else str(service.get("image", ""))
             found += _inner_problems(f"site_services.{name}", service)
@@ -499,11 +519,13 @@ def _number_problems(name: str, kind: str, value: Any, shown: str) -> Iterator[s
 
 def _inner_problems(name: str, service: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with what a service's container finds inside; secrets are not shown."""
-    for key in service.get("secrets") or {}:
+    kinds = {kind: service.get(kind) for kind in ("env", "secret_env", "secrets")}
+    given = {kind: values for kind, values in kinds.items() if isinstance(values, Mapping)}
+    for key in given.get("secrets", {}):
         if not re.fullmatch(r"\w[\w.-]*", str(key)):
             yield f"{name}.secrets of {{hosts}} has `{key}`, which can't name a file: use letters, digits and `._-`."
-    for kind in ("env", "secret_env", "secrets"):
-        for key, value in (service.get(kind) or {}).items():
+    for kind, values in given.items():
+        for key, value in values.items():
             if isinstance(value, Mapping | list | tuple):
                 yield f"{name}.{kind}.{key} of {{hosts}} is a list or mapping, where a text is meant: write it as one."
 
@@ -628,4 +650,5 @@ class FilterModule:
             "inventory_problems": inventory_problems,
             "run_problems": run_problems,
             "settings_problems": settings_problems,
+            "version_problem": version_problem,
         }

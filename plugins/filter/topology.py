@@ -190,7 +190,7 @@ def _described(
             services = [service for service in told if service["group"] in variables["group_names"]]
             ports = {f"site_services.{service['name']}.host_port": int(service["host_port"]) for service in services}
             if any(service["drain"] == "host" for service in services):
-                ports["backend_app_agent_port"] = int(variables.get("backend_app_agent_port", 9190))
+                ports["backend_app_agent_port"] = int(variables["topology_agent_port"])
         except Exception:  # noqa: BLE001 - whatever a template raises; services_problems says what is wrong
             continue
         for setting, port in ports.items():

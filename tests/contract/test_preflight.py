@@ -60,6 +60,30 @@ def test_wrong_inventory_is_refused_with_one_sentence(tmp_path: Path, old: str, 
     refused(site(inventory), sentence)
 
 
+def test_wrong_services_are_refused_at_once_before_any_host_is_asked(tmp_path: Path) -> None:
+    services = {
+        "shop": {"imgae": "registry.example.com/shop:1", "port": 3000},
+        "api": {"image": "registry.example.com/api", "port": 3001, "paths": ["api"]},
+        "web": {"image": "registry.example.com/web:1", "port": 3001, "group": "nowhere", "paths": ["/web"]},
+        "old": {"build": {"folder": "old"}, "port": 9190, "paths": ["/old"]},
+    }
+    whole = yaml.safe_load(SOUND)
+    whole["all"]["vars"] |= {"site_services": services, "backend_app_threads": 9}
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(yaml.safe_dump(whole))
+    run = site(inventory)
+    for sentence in (
+        "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?).",
+        "site_services.api.image of one and two is `registry.example.com/api`; it has no tag",
+        'site_services.api.paths has "api", which is no beginning of a path',
+        "site_services.web.group is `nowhere`, a group without hosts",
+        f"site_services.old.build.folder is {tmp_path}/old, where no Dockerfile is",
+        "site_services.old.host_port and backend_app_agent_port of one are both 9190",
+        "backend_app_threads is set for one and two and counts for the guide's API alone",
+    ):
+        refused(run, sentence)
+
+
 def test_everything_that_is_wrong_is_said_at_once_before_any_host_is_asked(tmp_path: Path) -> None:
     settings = """
     haproxy_timeout_server: 60
@@ -91,6 +115,9 @@ def test_everything_that_is_wrong_is_said_at_once_before_any_host_is_asked(tmp_p
         ("site.yml", ["--tags", "haproxi"], "This playbook has no tag `haproxi` (--tags): there are docker,"),
         ("site.yml", ["--limit", "lb:tow"], "--limit names `tow`, which is no host and no group (`two` is meant?)"),
         ("site.yml", ["-e", "haproxy_timeout_queue=5"], 'haproxy_timeout_queue of lb is "5", which has no unit'),
+        ("deploy.yml", ["-e", "service=shop"], "`shop` is no service of this inventory: there is app."),
+        ("deploy.yml", ["-e", "version=latest"], "version is `latest`, which moves"),
+        ("chaos.yml", ["-e", "chaos_service=shop"], "`shop` is no service of this inventory: there is app."),
         ("deploy.yml", ["--tags", "haproxy"], "it has none, and always runs as a whole."),
         ("deploy.yml", ["--limit", "lb"], "--limit lb leaves out every host of the group `backends`"),
         (

@@ -24,7 +24,8 @@ def said(services: Any, **more: Any) -> list[str]:
         told = services_described(entries, {"port": 8000})
     except Exception:  # noqa: BLE001 - of another type, and the filters before say so
         told = []
-    backend = {"site_services": services, "topology_services_told": told, "group_names": ["backends"], **more}
+    backend = {"site_services": services, "topology_services_told": told, "group_names": ["backends"]}
+    backend |= {"topology_agent_port": 9190, **more}
     hostvars: dict[str, dict[str, Any]] = {
         "lb": {"service_address": "192.0.2.1"},
         "one": {"service_address": "192.0.2.2", **backend},
@@ -108,7 +109,7 @@ def test_right_descriptions_have_no_problems() -> None:
         (shop(group="web_"), "site_services.shop.group is `web_`, a group without hosts"),
         (shop(group="strangers"), "site_services.shop.group is `strangers`, and lb of it is no backend"),
         (shop(ready={"path": "up"}), 'site_services.shop.ready.path is "up": begin it with a slash.'),
-        (shop(ready={"path": "/a b"}), 'site_services.shop.ready.path is "/a b", which has a space in it'),
+        (shop(ready={"path": "/a b"}), "site_services.shop.ready.path is `/a b`, with a space"),
         (shop(ready={"path": "/", "command": ["x"]}), "site_services.shop.ready has both path and command"),
         (shop(ready={"path": "/", "status": 99}), "site_services.shop.ready.status is 99, which is no HTTP status"),
         (shop(drain="app"), "site_services.shop.drain is `app`, which answers 404 on its readiness path"),

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 from ansible.template import trust_as_template
 
-from settings import PROJECT, image_tag, inventory_problems, options, run_problems, settings_problems, unit
+from settings import (
+    PROJECT,
+    image_tag,
+    inventory_problems,
+    options,
+    run_problems,
+    settings_problems,
+    unit,
+    version_problem,
+)
 
 PLACES = {
     **{
@@ -290,3 +299,22 @@ def test_example_inventory_keeps_its_settings_where_they_are_read() -> None:
     folder = PROJECT / "inventories" / "example" / "group_vars"
     assert (folder / "all.yml").is_file()
     assert inventory_problems({**GROUPS, "all": HOSTS}, [str(folder.parent)]) == []
+
+
+@pytest.mark.parametrize(
+    ("version", "moving", "sentence"),
+    [
+        ("", False, ""),
+        ("1.5", False, ""),
+        ("sha256:" + "0" * 64, False, ""),
+        (1.5, False, "version is 1.5, which is no text: write -e version=1.5, or put it in quotes."),
+        ("a b", True, "version is `a b`, which is neither a tag (1.5) nor a digest (sha256:...)."),
+        ("latest", "false", "version is `latest`, which moves"),
+        ("Nightly", False, "version is `Nightly`, which moves"),
+        ("latest", "true", ""),
+    ],
+)
+def test_version_on_the_command_line_is_one_that_stays(version: object, moving: object, sentence: str) -> None:
+    found = version_problem(version, moving)
+    assert found.startswith(sentence)
+    assert bool(found) is bool(sentence)

@@ -16,8 +16,8 @@ import pytest
 import requests
 from changes import deploys_log, expect, played
 from described import SETTINGS, described, ids, run
-from scenario import PROJECT, Scenario
-from under_load import Outcome, under_load
+from scenario import PROJECT, Scenario, wait_until
+from under_load import Outcome, states, under_load, wait_until_all_up
 
 MIX = "GET /=90,GET /wait/0.5=10,POST /=5,POST /wait/0.5=5"
 PICTURES = {"Host": "pictures.example.com"}
@@ -114,6 +114,23 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
     run(scenario, "deploy.yml", "-e", "service=shop")
     assert requests.get(url, timeout=5).json()["mode"] == ""
     assert ids(scenario, "pictures") == before
+
+
+def test_host_takes_itself_out_before_anything_stops(scenario: Scenario) -> None:
+    host = scenario.host("backend-1")
+    application = f"curl --silent --fail http://{scenario.addresses['backend-1']}:5000/"
+    # As the first thing that a shutdown does.
+    host.check_output("systemctl stop backend_app_announce")
+    try:
+        for service in ("shop", "pictures"):
+            wait_until(
+                lambda name=service: states(scenario, name)["backend-1"] == "DOWN (agent)",  # type: ignore[misc]
+                "the balancer sends it no more requests",
+            )
+        host.check_output(application)
+    finally:
+        host.check_output("systemctl start backend_app_announce")
+    wait_until_all_up(scenario)
 
 
 def test_reboot_of_a_host_loses_nothing_of_an_application_that_does_not_drain(
