@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
 from packaging.markers import Marker
 from packaging.specifiers import SpecifierSet
 
@@ -375,3 +378,22 @@ def test_locks_name_no_index() -> None:
                 environment = {"python_full_version": version, "python_version": version.rpartition(".")[0]}
                 fitting = [marker for marker in markers if marker is None or marker.evaluate(environment)]
                 assert len(fitting) <= 1, f"{len(fitting)} versions of {name} for Python {version}"
+
+
+def test_report_of_a_fault_notes_no_setting_that_may_hold_a_secret() -> None:
+    play = next(play for play in load("playbooks/chaos.yml") if play["name"] == "Chaos | Settings")
+
+    def trusted(value: Any) -> Any:
+        return trust_as_template(value) if isinstance(value, str) else value
+
+    init_plugin_loader()
+    variables = {name: trusted(value) for name, value in play["vars"].items()} | {"topology_project": str(PROJECT)}
+    known = set(Templar(loader=DataLoader(), variables=variables).template(trusted("{{ known }}")))
+    entries = {
+        name: option
+        for role in ("haproxy", "backend_app")
+        for name, option in load(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"].items()
+    }
+    secret = {name for name, option in entries.items() if option.get("no_log")}
+    assert {"backend_app_registries", "backend_app_services"} <= secret
+    assert known == set(entries) - secret

@@ -54,6 +54,15 @@ def test_reboot_that_nobody_notices_is_held(tmp_path: Path, capsys: pytest.Captu
     assert "reboot at backend-1: HELD" in capsys.readouterr().out
 
 
+def test_report_names_the_service_that_was_struck(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = Made()
+    made.plan["service"] = "shop"
+    folder = made.write(tmp_path)
+    assert judge(folder, 0)["service"] == "shop"
+    assert "reboot at backend-1, service shop: HELD" in capsys.readouterr().out
+    assert "<h1>reboot at backend-1, service shop</h1>" in (folder / "report.html").read_text()
+
+
 def test_freeze_of_six_seconds_shows_in_p99_gap_and_floor(tmp_path: Path) -> None:
     found = judge(Made().write(tmp_path, frozen), 1)
     assert deviated(found) == {"longest_gap", "rps_floor", "p99"}

@@ -33,6 +33,14 @@ def test_statistics_are_parsed() -> None:
     assert (totals["wretr"], totals["wredis"], totals["hrsp_5xx"]) == (1, 2, 1)
 
 
+def test_servers_are_those_of_one_service() -> None:
+    both = CSV + "shop,backend-9,0,1,5,0,0,1,0,UP,1,0,9,L7OK,0,\n"
+    assert list(parse(both, "shop")[0]) == ["backend-9"]
+    assert list(parse(both, "app")[0]) == ["backend-1", "backend-2"]
+    with pytest.raises(ValueError, match="no servers in the section other"):
+        parse(both, "other")
+
+
 @pytest.mark.parametrize("text", ["", "<html>", "# pxname,svname,status\nother,x,UP\n"])
 def test_other_text_is_no_statistics(text: str) -> None:
     with pytest.raises(ValueError, match="no"):

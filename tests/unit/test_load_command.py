@@ -32,6 +32,8 @@ SRC = Path(__file__).resolve().parents[2] / "src"
         (["http://no.invalid", "--duration", "1"], "The host no.invalid of the URL has no address."),
         ([URL, "--mix", "PUT /=1"], MIX.format("PUT /=1")),
         ([URL, "--mix", "GET /=0"], "The mix needs at least one weight above 0."),
+        ([URL, "--header", "Host"], "--header must look like 'NAME: VALUE', not 'Host'."),
+        ([URL, "--header", "A: b\nC: d"], "--header must look like 'NAME: VALUE', not 'A: b\\nC: d'."),
         ([URL, "--rate", "0"], "--rate must be a number above 0, not 0."),
         ([URL, "--rate", "nan"], "--rate must be a number above 0, not nan."),
         ([URL, "--rate", "many"], "Argument --rate: invalid float value: 'many'."),

@@ -111,6 +111,25 @@ def test_failure_is_counted_under_its_kind(answer: Answer, kind: str, tmp_path: 
         assert 0.49 < (found.latency["GET"].p50 or 0) < 4
 
 
+def test_every_request_carries_the_headers_that_were_asked_for(tmp_path: Path) -> None:
+    heard: list[bytes] = []
+
+    async def answer(asked: bytes, writer: asyncio.StreamWriter) -> None:
+        heard.append(asked)
+        writer.write(OK)
+
+    async def run() -> None:
+        async with serving(answer) as url:
+            await load(url, tmp_path / "records", rate=40, duration=0.5, mix="GET /=1", headers=headers)
+
+    headers = (("Host", "shop.example.com"), ("X-Evenkeel-Load", "known"))
+    asyncio.run(run())
+    assert heard
+    assert all(b"\r\nHost: shop.example.com\r\n" in asked and asked.count(b"Host:") == 1 for asked in heard)
+    assert all(b"\r\nX-Evenkeel-Load: known\r\n" in asked for asked in heard)
+    assert read(tmp_path / "records").settings.headers == headers
+
+
 def test_refusal_is_counted_as_such(tmp_path: Path) -> None:
     with socket.socket() as taken:
         # Bound but not listening: nobody else can take the port meanwhile.
