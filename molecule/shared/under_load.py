@@ -99,13 +99,20 @@ def states(scenario: Scenario, service: str = "app") -> dict[str, str]:
     return {row["svname"]: row["status"] for row in rows if row["pxname"] == service and row["svname"] != "BACKEND"}
 
 
+def stands_in(server: str) -> bool:
+    """Return whether a server serves in a roll-out only (surge_port)."""
+    return server.endswith("_next")
+
+
 def wait_until_all_up(scenario: Scenario) -> None:
     """Wait until every backend of every service serves."""
 
     def found() -> set[str]:
         url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
         rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
-        return {row["status"] for row in rows if row["svname"] not in {"FRONTEND", "BACKEND"}}
+        return {
+            row["status"] for row in rows if row["svname"] not in {"FRONTEND", "BACKEND"} and not stands_in(row["svname"])
+        }
 
     wait_until(lambda: found() == {"UP"}, "every backend is UP", seconds=120)
 

@@ -20,7 +20,7 @@ _ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hd
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(["image", "version", "group", "metrics"], str),
-    **dict.fromkeys(["port", "host_port"], int),
+    **dict.fromkeys(["port", "host_port", "surge_port"], int),
     **dict.fromkeys(["hosts", "paths"], (list, tuple)),
     **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
     "build": Mapping,
@@ -108,6 +108,8 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
     for key in ("port", "host_port"):
         if not 1 <= service[key] <= 65535:
             yield f"{name}.{key} is {service[key]}: set it to a number from 1 to 65535."
+    if not 0 <= service["surge_port"] <= 65535:
+        yield f"{name}.surge_port is {service['surge_port']}: set it to a number from 1 to 65535, or leave it out."
     yield from _image_problems(name, service)
     yield from _group_problems(name, str(service["group"]), groups)
     yield from _ready_problems(name, service)

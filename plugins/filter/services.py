@@ -25,6 +25,7 @@ _ABSENT: Service = {
     "command": None,
     "port": 0,
     "host_port": 0,
+    "surge_port": 0,
     "env": {},
     "secret_env": {},
     "secrets": {},
@@ -53,7 +54,7 @@ _ABSENT: Service = {
     "metrics": "",
 }
 
-_NUMBERS = ("port", "host_port", "stop_seconds", "max_requests", "cpus")
+_NUMBERS = ("port", "host_port", "surge_port", "stop_seconds", "max_requests", "cpus")
 # What may be made of anything.
 _INNER = {"command", "env", "secret_env", "secrets", "volumes", "tmpfs", "extra_hosts"}
 # What goes into the container.
@@ -197,7 +198,7 @@ def services_with_servers(
             "servers": [
                 {
                     **host,
-                    "port": int(said[host["name"]].get(service["name"], service)["host_port"]),
+                    **_ports(said[host["name"]].get(service["name"], service)),
                     "agent_port": int(hostvars[host["name"]]["topology_agent_port"]),
                 }
                 for host in endpoints
@@ -206,6 +207,10 @@ def services_with_servers(
         }
         for service in services
     ]
+
+
+def _ports(service: Service) -> dict[str, int]:
+    return {"port": int(service["host_port"]), "surge_port": int(service["surge_port"])}
 
 
 def services_versions(services: Iterable[Service]) -> list[str]:
@@ -265,13 +270,18 @@ def services_claims(services: Iterable[Service], address: str, agent_port: int) 
         claims["files"].append(
             {"path": f"/etc/systemd/system/{name}.service", "marks": ["Written by evenkeel", *former[0]]}
         )
-        containers = [name, f"{name}_former"]
+        containers = [name, f"{name}_former", f"{name}_next"]
         marks = [rf'"evenkeel.service": *"{service["name"]}"', *former[1]]
         claims["containers"] += [{"name": container, "marks": marks} for container in containers]
         setting = "backend_app_port" if service["guide"] else f"site_services.{service['name']}.host_port"
         claims["ports"].append(
             {"address": address, "port": service["host_port"], "containers": containers, "setting": setting}
         )
+        if service["surge_port"]:
+            setting = f"site_services.{service['name']}.surge_port"
+            claims["ports"].append(
+                {"address": address, "port": service["surge_port"], "containers": containers, "setting": setting}
+            )
     if any(map(_needs_agent, listed)):
         claims["ports"].append(
             {
@@ -297,7 +307,7 @@ def services_strays(containers: Iterable[Mapping[str, Any]], services: Iterable[
         name = container["Names"][0].lstrip("/")
         # Former releases ran the guide's API alone, and gave it no label.
         ours = "evenkeel.service" in (container.get("Labels") or {}) or container["Image"].startswith(_GUIDE_IMAGE)
-        if ours and name.removesuffix("_former") not in known:
+        if ours and name.removesuffix("_former").removesuffix("_next") not in known:
             found.append(name)
     return sorted(found)
 

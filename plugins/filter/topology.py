@@ -188,7 +188,12 @@ def _described(
             variables = hostvars[host["name"]]
             told = [service for service in variables["topology_services_told"] if not service["guide"]]
             services = [service for service in told if service["group"] in variables["group_names"]]
-            ports = {f"site_services.{service['name']}.host_port": int(service["host_port"]) for service in services}
+            ports = {
+                f"site_services.{service['name']}.{key}": int(service[key])
+                for service in services
+                for key in ("host_port", "surge_port")
+                if service[key]
+            }
             if any(service["drain"] == "host" for service in services):
                 ports["backend_app_agent_port"] = int(variables["topology_agent_port"])
         except Exception:  # noqa: BLE001 - whatever a template raises; services_problems says what is wrong

@@ -215,7 +215,7 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
         {"name": "two", "address": "198.51.100.3", "port": 8080},
     ]
     assert used["lb", "haproxy_backends"] == backends
-    servers = [{**backend, "agent_port": 9190} for backend in backends]
+    servers = [{**backend, "surge_port": 0, "agent_port": 9190} for backend in backends]
     assert used["lb", "haproxy_services"][0]["servers"] == used["localhost", "chaos_backends"] == servers
     assert used["one", "backend_app_services"][0]["env"]["BACKEND_NAME"] == "one"
     assert used["two", "backend_app_services"][0]["host_port"] == 8080

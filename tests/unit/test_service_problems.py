@@ -106,6 +106,11 @@ def test_right_descriptions_have_no_problems() -> None:
         (shop(version="latest"), "site_services.shop.version of one and two is `latest`; it has the tag `latest`"),
         (shop(port=70000), "site_services.shop.port is 70000: set it to a number from 1 to 65535."),
         (shop(host_port=-1), "site_services.shop.host_port is -1: set it to a number from 1 to 65535."),
+        (shop(surge_port=70000), "site_services.shop.surge_port is 70000: set it to a number from 1 to 65535, or leave"),
+        (
+            shop(surge_port=3000),
+            "site_services.shop.host_port and site_services.shop.surge_port of one are both 3000",
+        ),
         (shop(group="web_"), "site_services.shop.group is `web_`, a group without hosts"),
         (shop(group="strangers"), "site_services.shop.group is `strangers`, and lb of it is no backend"),
         (shop(ready={"path": "up"}), 'site_services.shop.ready.path is "up": begin it with a slash.'),

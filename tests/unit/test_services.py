@@ -92,7 +92,7 @@ def test_services_run_on_the_hosts_of_their_group() -> None:
     hostvars: dict[str, dict[str, Any]] = {"one": {"topology_services_told": services, "topology_agent_port": 9190}}
     # A host may publish it elsewhere.
     hostvars["two"] = {
-        "topology_services_told": described(shop={"host_port": 3001}, web={"host_port": 81}),
+        "topology_services_told": described(shop={"host_port": 3001, "surge_port": 3002}, web={"host_port": 81}),
         "topology_agent_port": 9999,
     }
     endpoints = [
@@ -101,8 +101,8 @@ def test_services_run_on_the_hosts_of_their_group() -> None:
     ]
     whole = services_with_servers(services, endpoints, hostvars, GROUPS)
     assert whole[0]["servers"] == [
-        {"name": "one", "address": "192.0.2.1", "port": 3000, "agent_port": 9190},
-        {"name": "two", "address": "192.0.2.2", "port": 3001, "agent_port": 9999},
+        {"name": "one", "address": "192.0.2.1", "port": 3000, "surge_port": 0, "agent_port": 9190},
+        {"name": "two", "address": "192.0.2.2", "port": 3001, "surge_port": 3002, "agent_port": 9999},
     ]
     assert [server["name"] for server in whole[1]["servers"]] == ["two"]
     assert services_alone(whole) == ["web"]
@@ -138,14 +138,20 @@ def test_metrics_are_scraped_where_a_service_says_so() -> None:
 
 
 def test_claims_are_what_a_service_takes_on_its_host() -> None:
-    claims = services_claims([shop(), *services_described({}, GUIDE)], "192.0.2.1", 9190)
+    claims = services_claims([shop(surge_port=3002), *services_described({}, GUIDE)], "192.0.2.1", 9190)
     units = [Path(claim["path"]).stem for claim in claims["files"]]
     assert units == ["backend_app_announce", "backend_app_agent", "backend_shop", "backend_app"]
     assert [claim["name"] for claim in claims["containers"]] == [
-        *["backend_shop", "backend_shop_former", "backend_app", "backend_app_former"]
+        *["backend_shop", "backend_shop_former", "backend_shop_next"],
+        *["backend_app", "backend_app_former", "backend_app_next"],
     ]
     settings = {claim["port"]: claim["setting"] for claim in claims["ports"]}
-    assert settings == {3000: "site_services.shop.host_port", 80: "backend_app_port", 9190: "backend_app_agent_port"}
+    assert settings == {
+        3000: "site_services.shop.host_port",
+        3002: "site_services.shop.surge_port",
+        80: "backend_app_port",
+        9190: "backend_app_agent_port",
+    }
     # An application that says itself when to look away needs no agent.
     guide = services_claims(services_described({}, GUIDE), "192.0.2.1", 9190)
     assert "backend_app_agent" not in str(guide)

@@ -6,7 +6,9 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,6 +116,44 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
     run(scenario, "deploy.yml", "-e", "service=shop")
     assert requests.get(url, timeout=5).json()["mode"] == ""
     assert ids(scenario, "pictures") == before
+
+
+def test_new_container_serves_beside_the_old_one(scenario: Scenario, url: str, tmp_path: Path) -> None:
+    up: list[int] = []
+
+    def beside() -> list[str]:
+        look = "docker ps --all --quiet --filter name=_next"
+        return [scenario.host(name).check_output(look) for name in scenario.backends]
+
+    with described(shop={"surge_port": 5010}) as changed:
+        played(scenario, "site.yml", "-i", changed, "--limit", "balancer", "--tags", "haproxy")
+
+        @contextmanager
+        def change() -> Iterator[None]:
+            deploy = ("deploy.yml", "-i", changed, "-e", "service=shop", "-e", "version=2.0")
+            with ThreadPoolExecutor() as threads:
+                deployed = threads.submit(played, scenario, *deploy)
+                while not deployed.done():
+                    up.append(sum(status == "UP" for status in states(scenario, "shop").values()))
+                    time.sleep(0.2)
+                deployed.result()
+            yield
+
+        nothing_lost(under_load(scenario, tmp_path / "shop.gz", change(), seconds=1, arguments=SHOP_LOAD))
+        assert (min(up), max(up)) == (len(scenario.backends), len(scenario.backends) + 1)
+        expect(versions(url), {"2.0"})
+        assert beside() == ["", ""]
+        # A version that never gets ready: the old one has not even been stopped.
+        before = ids(scenario, "shop")
+        with described(shop={"surge_port": 5010, "port": 5001, "host_port": 5000, "ready": {"seconds": 3}}) as bad:
+            said = played(scenario, "deploy.yml", "-i", bad, "-e", "service=shop", "-e", "version=3.0", wanted=2)
+        assert "It listens on port 5000, and not on 5001 (port)." in said
+        assert ids(scenario, "shop") == before
+        assert beside() == ["", ""]
+        assert states(scenario, "shop") == {
+            name: status for host in scenario.backends for name, status in ((host, "UP"), (f"{host}_next", "MAINT"))
+        }
+    run(scenario, "deploy.yml", "-e", "service=shop")
 
 
 def test_host_takes_itself_out_before_anything_stops(scenario: Scenario) -> None:
