@@ -111,7 +111,9 @@ def wait_until_all_up(scenario: Scenario) -> None:
         url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
         rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
         return {
-            row["status"] for row in rows if row["svname"] not in {"FRONTEND", "BACKEND"} and not stands_in(row["svname"])
+            row["status"]
+            for row in rows
+            if row["svname"] not in {"FRONTEND", "BACKEND"} and not stands_in(row["svname"])
         }
 
     wait_until(lambda: found() == {"UP"}, "every backend is UP", seconds=120)

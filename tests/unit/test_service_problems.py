@@ -106,7 +106,10 @@ def test_right_descriptions_have_no_problems() -> None:
         (shop(version="latest"), "site_services.shop.version of one and two is `latest`; it has the tag `latest`"),
         (shop(port=70000), "site_services.shop.port is 70000: set it to a number from 1 to 65535."),
         (shop(host_port=-1), "site_services.shop.host_port is -1: set it to a number from 1 to 65535."),
-        (shop(surge_port=70000), "site_services.shop.surge_port is 70000: set it to a number from 1 to 65535, or leave"),
+        (
+            shop(surge_port=70000),
+            "site_services.shop.surge_port is 70000: set it to a number from 1 to 65535, or leave",
+        ),
         (
             shop(surge_port=3000),
             "site_services.shop.host_port and site_services.shop.surge_port of one are both 3000",
