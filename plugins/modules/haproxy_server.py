@@ -63,8 +63,9 @@ left_out: {description: "Whether an operator, and no roll-out, has taken the ser
            returned: where one is changed}
 """
 
-# The bits of srv_admin_state that an operator sets, here or in the configuration.
-_MAINT = 0x01 | 0x04
+# The bits of srv_admin_state that an operator sets. A third one, 0x04, only says that the server was `disabled` in the
+# configuration: it stays when the server is readied.
+_MAINT = 0x01
 _DRAIN = 0x08
 _POLL_SECONDS = 0.1
 
