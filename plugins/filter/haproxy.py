@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
@@ -73,7 +75,15 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
     for given in services:
         said = {key: value for key, value in given.items() if value is not None}
         alone = not (said.get("hosts") or said.get("paths"))
-        service = {"drain": "app", "timeout": "", "tunnel": "1h", "default": alone, **unsaid, **said}
+        service = {
+            "drain": "app",
+            "timeout": "",
+            "tunnel": "1h",
+            "default": alone,
+            "maintenance_page": "",
+            **unsaid,
+            **said,
+        }
         if "retry" in said and "failures" not in said["retry"]:
             # What is no status has nothing to do with the application. And nothing at all is nothing.
             kinds = [kind for kind in unsaid["retry"]["failures"] if not str(kind).isdigit()]
@@ -104,6 +114,26 @@ def haproxy_private(services: Iterable[Mapping[str, Any]], paths: Iterable[str])
     return [path for each in bare if each for path in (each, f"{each}/")]
 
 
+def haproxy_pages(services: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return where the services' maintenance pages lie on the balancer, by their files here.
+
+    Args:
+        services: with their ``maintenance_page``.
+
+    Raises:
+        AnsibleFilterError: a page can't be read.
+    """
+    pages = {}
+    for path in filter(None, (service["maintenance_page"] for service in services)):
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise AnsibleFilterError(f"The maintenance page {path} can't be read: {error.strerror}.") from error
+        # Named by what is in it: a configuration and its pages belong together.
+        pages[path] = f"/etc/haproxy/evenkeel-{hashlib.sha256(content).hexdigest()[:12]}.html"
+    return pages
+
+
 class FilterModule:
     """What Ansible looks for in this file."""
 
@@ -111,6 +141,7 @@ class FilterModule:
         """Return the filters by name."""
         return {
             "haproxy_detection": haproxy_detection,
+            "haproxy_pages": haproxy_pages,
             "haproxy_private": haproxy_private,
             "haproxy_longest": haproxy_longest,
             "haproxy_milliseconds": haproxy_milliseconds,

@@ -19,7 +19,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
 _ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie"
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(["image", "version", "group", "metrics"], str),
+    **dict.fromkeys(["image", "version", "group", "metrics", "maintenance_page"], str),
     **dict.fromkeys(["port", "host_port", "surge_port"], int),
     **dict.fromkeys(["hosts", "paths"], (list, tuple)),
     **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
@@ -27,6 +27,8 @@ _KINDS: dict[str, Any] = {
     "answer_times": (list, tuple, type(None)),
     "balance": (str, type(None)),
 }
+# HAProxy sends an answer from one buffer of 16 kB, with its headers, and keeps 1 kB of that free.
+_PAGE_BYTES = 14_000
 # What HAProxy 2.6 can take for a failure.
 _RETRIED = {401, 403, 404, 408, 425, 500, 501, 502, 503, 504}
 
@@ -82,7 +84,7 @@ def _sound(service: Service) -> bool:
 # What a balancer must know, which is one for all hosts.
 _SHARED = (
     *("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel"),
-    *("balance", "max_requests", "load", "metrics"),
+    *("balance", "max_requests", "load", "metrics", "maintenance_page"),
 )
 
 
@@ -111,6 +113,7 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
     if not 0 <= service["surge_port"] <= 65535:
         yield f"{name}.surge_port is {service['surge_port']}: set it to a number from 1 to 65535, or leave it out."
     yield from _image_problems(name, service)
+    yield from _page_problems(name, service["maintenance_page"])
     yield from _group_problems(name, str(service["group"]), groups)
     yield from _ready_problems(name, service)
     yield from _request_problems(name, service)
@@ -127,6 +130,24 @@ def _image_problems(name: str, service: Service) -> Iterator[str]:
         yield f'{name}.image is "{service["image"]}", which is no reference: write registry/name:tag.'
     if service["version"] and not re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", service["version"]):
         yield f'{name}.version is "{service["version"]}", which is neither a tag (1.5) nor a digest (sha256:...).'
+
+
+def _page_problems(name: str, page: str) -> Iterator[str]:
+    if not page:
+        return
+    try:
+        text = Path(page).read_bytes()
+        text.decode()
+    except OSError as error:
+        yield f"{name}.maintenance_page is {page}, which can't be read ({error.strerror}): name a file on this machine."
+    except UnicodeDecodeError:
+        yield f"{name}.maintenance_page is {page}, which is no text in UTF-8: save it as one."
+    else:
+        if not 0 < len(text) <= _PAGE_BYTES:
+            yield (
+                f"{name}.maintenance_page is {page}, with {len(text)} bytes: HAProxy can send one of 1 to "
+                f"{_PAGE_BYTES}; link to pictures instead of holding them."
+            )
 
 
 def _group_problems(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -52,6 +52,7 @@ _ABSENT: Service = {
     "max_requests": None,
     "load": "",
     "metrics": "",
+    "maintenance_page": "",
 }
 
 _NUMBERS = ("port", "host_port", "surge_port", "stop_seconds", "max_requests", "cpus")
@@ -88,7 +89,7 @@ def services_described(
         asked: ``version`` to run instead of the described one, and ``service``, of which; empty where there is but one.
         inner: whether with what matters in the container alone. Other hosts can't ask for that: it may be made of what
             only the host itself knows.
-        folder: what a build's folder is relative to.
+        folder: what a build's folder and a maintenance page are relative to.
     """
     own = isinstance(services, Mapping) and bool(services)
     given = services if own else {"app": guide}
@@ -117,10 +118,7 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
     for key in _NUMBERS:
         service[key] = _number(service[key])
     service["host_port"] = service["host_port"] or service["port"]
-    if isinstance(service["build"], Mapping) and service["build"].get("folder"):
-        # Absolute, or Ansible and the filters would look for it in places of their own.
-        whole = Path(folder, str(service["build"]["folder"])).expanduser()
-        service["build"] = {**service["build"], "folder": str(whole)}
+    _find_here(service, folder)
     for part, keys in (("ready", ("status", "seconds")), ("retry", ("statuses",))):
         if isinstance(service[part], Mapping):
             numbers = {key: _number(service[part][key]) for key in keys}
@@ -136,6 +134,15 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
     service["routes"] = _routes(_texts(service["hosts"]), _texts(service["paths"]))
     service["reference"] = _reference(service["image"], str(service["version"]))
     return service
+
+
+def _find_here(service: Service, folder: str) -> None:
+    """Make paths on this machine absolute, or Ansible and the filters would look for them in places of their own."""
+    if isinstance(service["build"], Mapping) and service["build"].get("folder"):
+        whole = Path(folder, str(service["build"]["folder"])).expanduser()
+        service["build"] = {**service["build"], "folder": str(whole)}
+    if service["maintenance_page"] and isinstance(service["maintenance_page"], str):
+        service["maintenance_page"] = str(Path(folder, service["maintenance_page"]).expanduser())
 
 
 def _number(value: Any) -> Any:

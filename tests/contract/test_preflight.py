@@ -118,6 +118,9 @@ def test_everything_that_is_wrong_is_said_at_once_before_any_host_is_asked(tmp_p
         ("deploy.yml", ["-e", "service=shop"], "`shop` is no service of this inventory: there is app."),
         ("deploy.yml", ["-e", "version=latest"], "version is `latest`, which moves"),
         ("chaos.yml", ["-e", "chaos_service=shop"], "`shop` is no service of this inventory: there is app."),
+        ("maintenance.yml", [], "The state was not said: write -e state=on to put a service into maintenance"),
+        ("maintenance.yml", ["-e", "state=yes"], "The state is `yes`: write -e state=on"),
+        ("maintenance.yml", ["-e", "state=on", "-e", "service=shop"], "`shop` is no service of this inventory"),
         ("deploy.yml", ["--tags", "haproxy"], "it has none, and always runs as a whole."),
         ("deploy.yml", ["--limit", "lb"], "--limit lb leaves out every host of the group `backends`"),
         (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,7 +46,9 @@ def shop(**keys: Any) -> dict[str, Any]:
     return {"shop": {key: value for key, value in entry.items() if value is not None}}
 
 
-def test_right_descriptions_have_no_problems() -> None:
+def test_right_descriptions_have_no_problems(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<p>Gleich zurück</p>")
     whole = shop(
         version="1.5",
         command=["serve"],
@@ -63,6 +66,7 @@ def test_right_descriptions_have_no_problems() -> None:
         tunnel="2h",
         balance="hash path,lower",
         metrics="/metrics",
+        maintenance_page=str(page),
     )
     other = {"other": {"image": "other:2", "port": 80, "group": "web", "ready": {"command": ["true"]}}}
     assert said(whole | other) == []
@@ -132,6 +136,8 @@ def test_right_descriptions_have_no_problems() -> None:
         (shop(retry={"never": ["("]}), 'site_services.shop.retry.never has "(", which is no regular expression'),
         (shop(answer_times=[{"path": "/"}]), "site_services.shop.answer_times: `/` needs either seconds or"),
         (shop(metrics="metrics"), 'site_services.shop.metrics is "metrics": write its path'),
+        (shop(maintenance_page="/nowhere"), "site_services.shop.maintenance_page is /nowhere, which can't be read (No"),
+        (shop(maintenance_page=["x"]), "site_services.shop.maintenance_page of one and two is"),
         (shop(balance="round robin;"), "site_services.shop.balance is"),
         # Several of them.
         (
@@ -211,4 +217,22 @@ def test_balancers_need_one_description() -> None:
     assert services_problems(hostvars, ["one", "two"], GROUPS) == [
         "shop.ready is not the same on one and two, but the balancers need one: set site_services in "
         "group_vars/all.yml."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "with 0 bytes: HAProxy can send one of 1 to 14000"),
+        (b"x" * 14_001, "with 14001 bytes: HAProxy can send one of 1 to 14000"),
+        (b"zur\xfcck", "which is no text in UTF-8: save it as one."),
+        (b"x" * 14_000, ""),
+    ],
+)
+def test_maintenance_page_is_one_that_haproxy_can_send(tmp_path: Path, content: bytes, sentence: str) -> None:
+    page = tmp_path / "page.html"
+    page.write_bytes(content)
+    found = said(shop(maintenance_page=str(page)))
+    assert [f"site_services.shop.maintenance_page is {page}, " in each and sentence in each for each in found] == [
+        True for _ in [sentence] if sentence
     ]

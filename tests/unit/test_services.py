@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleFilterError
 
-from haproxy import haproxy_longest, haproxy_private, haproxy_services_whole
+from haproxy import haproxy_longest, haproxy_pages, haproxy_private, haproxy_services_whole
 from services import (
     one_service,
     secrets_digest,
@@ -201,6 +202,21 @@ def test_folder_of_a_build_is_relative_to_the_inventory() -> None:
     assert services_described(entry, GUIDE, folder="/site")[0]["build"]["folder"] == "/site/../shop"
     entry["shop"]["build"] = {"folder": "/shop"}
     assert services_described(entry, GUIDE, folder="/site")[0]["build"]["folder"] == "/shop"
+
+
+def test_maintenance_page_is_relative_to_the_inventory_and_named_by_what_is_in_it(tmp_path: Path) -> None:
+    (tmp_path / "page.html").write_text("Back soon")
+    entries = {name: {"image": "x:1", "port": 1, "maintenance_page": "page.html"} for name in ("shop", "api")}
+    whole = services_described(entries | {"plain": {"image": "x:1", "port": 1}}, GUIDE, folder=str(tmp_path))
+    path = f"{tmp_path}/page.html"
+    assert [service["maintenance_page"] for service in whole] == [path, path, ""]
+    # What `sha256sum` says of it.
+    assert haproxy_pages(whole) == {path: "/etc/haproxy/evenkeel-98aef99c99f6.html"}
+    # The role takes services that say nothing.
+    assert haproxy_pages(haproxy_services_whole([{"name": "app"}], UNSAID)) == {}
+    (tmp_path / "page.html").unlink()
+    with pytest.raises(AnsibleFilterError, match=r"page\.html can't be read: No such file or directory"):
+        haproxy_pages(whole)
 
 
 def test_environment_is_texts() -> None:
