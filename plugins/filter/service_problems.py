@@ -19,7 +19,7 @@ _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
 _ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie"
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(["image", "version", "group", "metrics"], str),
+    **dict.fromkeys(["image", "version", "group", "metrics", "sticky"], str),
     **dict.fromkeys(["port", "host_port"], int),
     **dict.fromkeys(["hosts", "paths"], (list, tuple)),
     **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
@@ -82,7 +82,7 @@ def _sound(service: Service) -> bool:
 # What a balancer must know, which is one for all hosts.
 _SHARED = (
     *("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel"),
-    *("balance", "max_requests", "load", "metrics"),
+    *("balance", "max_requests", "sticky", "load", "metrics"),
 )
 
 
@@ -113,6 +113,7 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
     yield from _ready_problems(name, service)
     yield from _request_problems(name, service)
     yield from _answer_problems(name, service)
+    yield from _client_problems(name, service)
     # The guide's API says null, and means the role's own settings.
     yield from _retry_problems(name, service["retry"] or {"methods": [], "statuses": [], "never": []})
 
@@ -182,6 +183,15 @@ def _answer_problems(name: str, service: Service) -> Iterator[str]:
             yield f"{name}.answer_times: `{limit.get('path')}` needs either seconds or seconds_field."
 
 
+def _client_problems(name: str, service: Service) -> Iterator[str]:
+    # Names that begin with __ have a meaning of their own for browsers.
+    if service["sticky"] and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", service["sticky"]):
+        yield (
+            f'{name}.sticky is "{service["sticky"]}", which can\'t name a cookie: use at most 64 letters, digits, `-` '
+            "and `_`, beginning with a letter."
+        )
+
+
 def _retry_problems(name: str, retry: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     for method in retry["methods"] or []:
         if method not in _METHODS:
@@ -207,6 +217,10 @@ def _together(services: Sequence[Service]) -> Iterator[str]:
             f"{' and '.join(defaults)} would both get what nobody else is asked for: give all but one of them "
             "`hosts` or `paths`."
         )
+    cookies = [service["sticky"] for service in services if service["sticky"]]
+    for cookie in dict.fromkeys(each for each in cookies if cookies.count(each) > 1):
+        who = [f"site_services.{service['name']}" for service in services if service["sticky"] == cookie]
+        yield f"{' and '.join(who)} have the same cookie, {cookie} (sticky): give each a name of its own."
     routes = [(route, service["name"]) for service in services for route in service["routes"]]
     for route, count in Counter(route for route, _ in routes).items():
         who = [f"site_services.{name}" for name in dict.fromkeys(name for each, name in routes if each == route)]

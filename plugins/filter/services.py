@@ -49,6 +49,7 @@ _ABSENT: Service = {
     "tunnel": "1h",
     "balance": None,
     "max_requests": None,
+    "sticky": "",
     "load": "",
     "metrics": "",
 }

@@ -62,6 +62,7 @@ def test_right_descriptions_have_no_problems() -> None:
         timeout="60s",
         tunnel="2h",
         balance="hash path,lower",
+        sticky="shop_server",
         metrics="/metrics",
     )
     other = {"other": {"image": "other:2", "port": 80, "group": "web", "ready": {"command": ["true"]}}}
@@ -125,6 +126,9 @@ def test_right_descriptions_have_no_problems() -> None:
         (shop(answer_times=[{"path": "/"}]), "site_services.shop.answer_times: `/` needs either seconds or"),
         (shop(metrics="metrics"), 'site_services.shop.metrics is "metrics": write its path'),
         (shop(balance="round robin;"), "site_services.shop.balance is"),
+        (shop(sticky=True), "site_services.shop.sticky of one and two is true, where a text is meant"),
+        (shop(sticky="my seat"), 'site_services.shop.sticky is "my seat", which can\'t name a cookie'),
+        (shop(sticky="__Host-seat"), 'site_services.shop.sticky is "__Host-seat", which can\'t name a cookie'),
         # Several of them.
         (
             shop() | {"api": {"image": "api:1", "port": 3001}},
@@ -133,6 +137,10 @@ def test_right_descriptions_have_no_problems() -> None:
         (
             shop(paths=["/x"]) | {"api": {"image": "api:1", "port": 3001, "paths": ["/x"]}},
             "site_services.shop and site_services.api both get what is asked as */x",
+        ),
+        (
+            shop(sticky="seat") | {"api": {"image": "api:1", "port": 3001, "paths": ["/x"], "sticky": "seat"}},
+            "site_services.shop and site_services.api have the same cookie, seat (sticky)",
         ),
         (
             shop(paths=["/x"]) | {"api": {"image": "api:1", "port": 80, "host_port": 3000}},

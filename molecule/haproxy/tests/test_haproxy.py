@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -37,6 +38,11 @@ connection.sendall(sys.argv[1].encode() + b"\\n")
 sys.exit(connection.recv(1000).decode().strip() or 0)
 """
 
+# Services before the same two servers, each under a path of its own.
+SERVICES: dict[str, dict[str, Any]] = {
+    "seats": {"sticky": "seat"},
+}
+
 
 @pytest.fixture
 def host(scenario: Scenario) -> Any:
@@ -61,6 +67,20 @@ def servers(host: Any, address: str) -> Iterator[None]:
         host.run("systemctl stop server-%s", name)
 
 
+@pytest.fixture(scope="module")
+def services(scenario: Scenario) -> Iterator[None]:
+    """Let HAProxy have the services above too; for the last tests of this file."""
+    described = [{"name": name, "paths": [f"/{name}"], "routes": [f"*/{name}/"], **SERVICES[name]} for name in SERVICES]
+    run = scenario.play(CONVERGE, "-e", json.dumps({"haproxy_services": [{"name": "app"}, *described]}))
+    assert run.returncode == 0, run.stdout
+    for name, path in product(SERVERS, SERVICES):
+        folder = f"/srv/{name}/{path}"
+        scenario.host("haproxy-1").check_output("mkdir -p %s && echo %s >%s/name", folder, name, folder)
+    yield
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+
+
 def start(host: Any, name: str) -> None:
     """Start one server, unless it runs, and wait until it answers."""
     command = "systemctl is-active --quiet server-%s || systemd-run --unit=server-%s --working-directory=/srv/%s "
@@ -69,17 +89,17 @@ def start(host: Any, name: str) -> None:
     wait_until(lambda: host.run(asked).rc == 0, "the server answers")
 
 
-def states(address: str) -> dict[str, str]:
+def states(address: str, service: str = "app") -> dict[str, str]:
     """Return each server's state as HAProxy sees it, without how far it is on the way to another (`DOWN 1/5`)."""
-    return {name: status.split()[0] for name, status in statuses(address).items()}
+    return {name: status.split()[0] for name, status in statuses(address, service).items()}
 
 
-def statuses(address: str) -> dict[str, str]:
+def statuses(address: str, service: str = "app") -> dict[str, str]:
     """Return each server's state as HAProxy tells it."""
     rows = csv.DictReader(
         requests.get(f"http://{address}:8404/stats;csv", timeout=5).text.removeprefix("# ").splitlines()
     )
-    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == service and row["svname"] != "BACKEND"}
 
 
 def who(address: str, count: int) -> Counter[str]:
@@ -328,3 +348,33 @@ def test_check_mode_shows_the_change_on_a_host_in_use(scenario: Scenario, host: 
         host.check_output("rm -r /var/lib/apt/lists && mv /var/lib/apt/lists.kept /var/lib/apt/lists")
     assert run.returncode == 0, run.stdout
     assert "+    timeout queue 7s" in run.stdout
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize("state", ["DRAIN", "NOLB"])
+def test_client_comes_to_its_server_again_unless_it_is_drained(host: Any, address: str, state: str) -> None:
+    client = requests.Session()
+
+    def seats() -> set[str]:
+        answers = [client.get(f"http://{address}:8080/seats/name", timeout=5) for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 6
+        return {answer.text.strip() for answer in answers}
+
+    first = client.get(f"http://{address}:8080/seats/name", timeout=5)
+    seat = first.text.strip()
+    assert re.fullmatch("seat=[0-9a-f]{12}; path=/; HttpOnly; SameSite=Lax", first.headers["Set-Cookie"])
+    assert seats() == {seat}
+    (other,) = set(SERVERS) - {seat}
+    if state == "DRAIN":
+        runtime(host, f"set server seats/{seat} state drain")
+    else:
+        host.check_output("rm /srv/%s/readyz", seat)
+    try:
+        wait_until(lambda: states(address, "seats")[seat] == state, "the client's server is drained")
+        assert seats() == {other}
+    finally:
+        runtime(host, f"set server seats/{seat} state ready")
+        host.check_output("touch /srv/%s/readyz", seat)
+    wait_until(lambda: states(address, "seats")[seat] == "UP", "its former server is back")
+    # What it has begun there goes on there.
+    assert seats() == {other}
