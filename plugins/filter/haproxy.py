@@ -18,6 +18,9 @@ _PLAIN: dict[str, Any] = {
     "timeout": "",
     "tunnel": "1h",
     "sticky": "",
+    "rate_limit": {"requests": 0},
+    "allow": [],
+    "deny": [],
 }
 
 

@@ -50,6 +50,9 @@ _ABSENT: Service = {
     "balance": None,
     "max_requests": None,
     "sticky": "",
+    "rate_limit": {"requests": 0, "seconds": 1},
+    "allow": [],
+    "deny": [],
     "load": "",
     "metrics": "",
 }
@@ -121,7 +124,8 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
         # Absolute, or Ansible and the filters would look for it in places of their own.
         whole = Path(folder, str(service["build"]["folder"])).expanduser()
         service["build"] = {**service["build"], "folder": str(whole)}
-    for part, keys in (("ready", ("status", "seconds")), ("retry", ("statuses",))):
+    numbered = {"ready": ("status", "seconds"), "retry": ("statuses",), "rate_limit": ("requests", "seconds")}
+    for part, keys in numbered.items():
         if isinstance(service[part], Mapping):
             numbers = {key: _number(service[part][key]) for key in keys}
             service[part] = {**service[part], **numbers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
 from itertools import product
@@ -38,10 +39,9 @@ connection.sendall(sys.argv[1].encode() + b"\\n")
 sys.exit(connection.recv(1000).decode().strip() or 0)
 """
 
-# Services before the same two servers, each under a path of its own.
-SERVICES: dict[str, dict[str, Any]] = {
-    "seats": {"sticky": "seat"},
-}
+# More than HAProxy takes on a line, and nobody's.
+OTHERS = [f"198.51.100.{number}" for number in range(100)]
+MANY = 60
 
 
 @pytest.fixture
@@ -69,11 +69,26 @@ def servers(host: Any, address: str) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def services(scenario: Scenario) -> Iterator[None]:
-    """Let HAProxy have the services above too; for the last tests of this file."""
-    described = [{"name": name, "paths": [f"/{name}"], "routes": [f"*/{name}/"], **SERVICES[name]} for name in SERVICES]
-    run = scenario.play(CONVERGE, "-e", json.dumps({"haproxy_services": [{"name": "app"}, *described]}))
+    """Put more services before the same two servers, each under a path of its own; for the last tests of this file."""
+    address = scenario.addresses["haproxy-1"]
+    with socket.create_connection((address, 8080), timeout=5) as connection:
+        client = connection.getsockname()[0]
+    described: dict[str, dict[str, Any]] = {
+        "seats": {"sticky": "seat"},
+        "few": {"rate_limit": {"requests": 3, "seconds": 600}},
+        "open": {"allow": [*OTHERS, f"{client}/32", "2001:db8::/32"]},
+        "closed": {"allow": [*OTHERS, "2001:db8::/32"]},
+        "denied": {"allow": [client], "deny": [*OTHERS, f"{client}/32"]},
+        "undenied": {"deny": OTHERS},
+    }
+    services = [
+        {"name": name, "paths": [f"/{name}"], "routes": [f"*/{name}/"], **described[name]} for name in described
+    ]
+    settings: dict[str, Any] = {"haproxy_services": [{"name": "app"}, *services]}
+    settings["haproxy_private_paths"] = ["/readyz", *(f"/private/{number}" for number in range(MANY))]
+    run = scenario.play(CONVERGE, "-e", json.dumps(settings))
     assert run.returncode == 0, run.stdout
-    for name, path in product(SERVERS, SERVICES):
+    for name, path in product(SERVERS, described):
         folder = f"/srv/{name}/{path}"
         scenario.host("haproxy-1").check_output("mkdir -p %s && echo %s >%s/name", folder, name, folder)
     yield
@@ -378,3 +393,39 @@ def test_client_comes_to_its_server_again_unless_it_is_drained(host: Any, addres
     wait_until(lambda: states(address, "seats")[seat] == "UP", "its former server is back")
     # What it has begun there goes on there.
     assert seats() == {other}
+
+
+@pytest.mark.usefixtures("services")
+def test_client_that_asks_too_often_is_told_to_wait_and_no_other(host: Any, address: str) -> None:
+    url = f"http://{address}:8080/few/name"
+    answers = [requests.get(url, timeout=5) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert (answers[-1].headers["Retry-After"], answers[-1].text) == (
+        *["600", "Too many requests. Please try again in 600 s.\n"],
+    )
+    # Another client is another count; and the load of chaos.yml has none.
+    assert host.run("curl --silent --fail %s", url).rc == 0
+    load = [requests.get(url, headers={"X-Evenkeel-Load": digest(address)}, timeout=5) for _ in range(5)]
+    assert [answer.status_code for answer in load] == [200] * 5
+    assert requests.get(url, timeout=5).status_code == 429
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize(("service", "status"), [("open", 200), ("closed", 403), ("denied", 403), ("undenied", 200)])
+def test_addresses_are_let_in_or_not(address: str, service: str, status: int) -> None:
+    url = f"http://{address}:8080/{service}/name"
+    answer = requests.get(url, timeout=5)
+    assert answer.status_code == status
+    assert (answer.text == "Your address may not use this.\n") == (status == 403)
+    # Who knows the configuration's hash is let in everywhere, and nobody who guesses it.
+    for known, wanted in ((digest(address), 200), ("", status), ("0" * 64, status)):
+        assert requests.get(url, headers={"X-Evenkeel-Load": known}, timeout=5).status_code == wanted
+
+
+@pytest.mark.usefixtures("services")
+def test_private_paths_of_many_services_are_not_served(host: Any, address: str) -> None:
+    for number in (0, MANY - 1, MANY):
+        host.check_output("mkdir -p /srv/first/private /srv/second/private")
+        host.check_output("touch /srv/first/private/%s /srv/second/private/%s", str(number), str(number))
+        status = 404 if number < MANY else 200
+        assert requests.get(f"http://{address}:8080/private/{number}", timeout=5).status_code == status
