@@ -13,6 +13,18 @@ from ansible.errors import AnsibleFilterError
 # HAProxy's units of time, in milliseconds; without one it is milliseconds.
 _UNITS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
+# What a service is without a word of it.
+_PLAIN: dict[str, Any] = {
+    "drain": "app",
+    "timeout": "",
+    "tunnel": "1h",
+    "sticky": "",
+    "rate_limit": {"requests": 0},
+    "allow": [],
+    "deny": [],
+    "maintenance_page": "",
+}
+
 
 def haproxy_milliseconds(time: object) -> float:
     """Return a time as HAProxy reads it, such as ``500ms`` or ``2s``, in milliseconds; raises AnsibleFilterError."""
@@ -63,6 +75,11 @@ def haproxy_detection(
     return max((_detection(each, defaults or {}, silence) for each in balancers), default=0)
 
 
+def _cookie(service: str, server: str) -> str:
+    """Return what a client's cookie says of its server: the same at every balancer, and not its name."""
+    return hashlib.sha256(f"{service}/{server}".encode()).hexdigest()[:12]
+
+
 def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return services with all that HAProxy's configuration says of one.
 
@@ -70,20 +87,14 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
         services: each with its ``name``; the other keys as ``services_described`` returns them.
         unsaid: what counts where a service does not say ``balance``, ``max_requests``, ``servers``, ``ready``,
             ``retry`` (``failures``, ``methods``, ``never``) or ``answer_times``.
+
+    The servers of one with ``sticky`` get ``cookie``, 12 hexadecimal digits.
     """
     whole = []
     for given in services:
         said = {key: value for key, value in given.items() if value is not None}
         alone = not (said.get("hosts") or said.get("paths"))
-        service = {
-            "drain": "app",
-            "timeout": "",
-            "tunnel": "1h",
-            "default": alone,
-            "maintenance_page": "",
-            **unsaid,
-            **said,
-        }
+        service = {**_PLAIN, "default": alone, **unsaid, **said}
         if "retry" in said and "failures" not in said["retry"]:
             # What is no status has nothing to do with the application. And nothing at all is nothing.
             kinds = [kind for kind in unsaid["retry"]["failures"] if not str(kind).isdigit()]
@@ -95,6 +106,10 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
             }
         if "ready" in said and not said["ready"]["path"] and not said["ready"]["command"]:
             service["ready"] = {**said["ready"], "path": unsaid["ready"]["path"]}
+        if service["sticky"]:
+            service["servers"] = [
+                {**server, "cookie": _cookie(service["name"], server["name"])} for server in service["servers"]
+            ]
         whole.append(service)
     return whole
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,13 +18,15 @@ _RESERVED = {"site", "statistics"}
 _HOST = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*")
 _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
 _ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie"
+# What HAProxy keeps of one address for longer is not worth its memory; and its counters end somewhere.
+_MOST_SECONDS, _MOST_REQUESTS = 86_400, 1_000_000
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
 _KINDS: dict[str, Any] = {
-    **dict.fromkeys(["image", "version", "group", "metrics", "maintenance_page"], str),
+    **dict.fromkeys(["image", "version", "group", "metrics", "sticky", "maintenance_page"], str),
     **dict.fromkeys(["port", "host_port", "surge_port"], int),
-    **dict.fromkeys(["hosts", "paths"], (list, tuple)),
+    **dict.fromkeys(["hosts", "paths", "allow", "deny"], (list, tuple)),
     **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
-    "build": Mapping,
+    **dict.fromkeys(["build", "rate_limit"], Mapping),
     "answer_times": (list, tuple, type(None)),
     "balance": (str, type(None)),
 }
@@ -71,12 +74,13 @@ def _sound(service: Service) -> bool:
     if not all(isinstance(service[key], kinds) for key, kinds in _KINDS.items()):
         return False
     ready, retry, limits = service["ready"] or {}, service["retry"] or {}, service["answer_times"] or []
-    lists = [service["hosts"], service["paths"], retry.get("never", []), retry.get("methods") or []]
+    ranges = service["allow"], service["deny"]
+    lists = [service["hosts"], service["paths"], *ranges, retry.get("never", []), retry.get("methods") or []]
     return (
         all(isinstance(text, str) for texts in lists if isinstance(texts, list | tuple) for text in texts)
         and all(isinstance(texts, list | tuple) for texts in [*lists, retry.get("statuses", [])])
         and all(isinstance(limit, Mapping) and isinstance(limit.get("path"), str) for limit in limits)
-        and isinstance(ready.get("status", 200), int)
+        and all(isinstance(number, int) for number in (ready.get("status", 200), *service["rate_limit"].values()))
         and all(isinstance(ready.get(key, ""), str) for key in ("path", "host"))
     )
 
@@ -84,7 +88,7 @@ def _sound(service: Service) -> bool:
 # What a balancer must know, which is one for all hosts.
 _SHARED = (
     *("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel"),
-    *("balance", "max_requests", "load", "metrics", "maintenance_page"),
+    *("balance", "max_requests", "sticky", "rate_limit", "allow", "deny", "load", "metrics", "maintenance_page"),
 )
 
 
@@ -118,6 +122,7 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
     yield from _ready_problems(name, service)
     yield from _request_problems(name, service)
     yield from _answer_problems(name, service)
+    yield from _client_problems(name, service)
     # The guide's API says null, and means the role's own settings.
     yield from _retry_problems(name, service["retry"] or {"methods": [], "statuses": [], "never": []})
 
@@ -205,6 +210,36 @@ def _answer_problems(name: str, service: Service) -> Iterator[str]:
             yield f"{name}.answer_times: `{limit.get('path')}` needs either seconds or seconds_field."
 
 
+def _client_problems(name: str, service: Service) -> Iterator[str]:
+    # Names that begin with __ have a meaning of their own for browsers.
+    if service["sticky"] and not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,63}", service["sticky"]):
+        yield (
+            f'{name}.sticky is "{service["sticky"]}", which can\'t name a cookie: use at most 64 letters, digits, `-` '
+            "and `_`, beginning with a letter."
+        )
+    limit = service["rate_limit"]
+    for key, low, high in (("requests", 0, _MOST_REQUESTS), ("seconds", 1, _MOST_SECONDS)):
+        if not low <= limit[key] <= high:
+            yield f"{name}.rate_limit.{key} is {limit[key]}: set it to a number from {low} to {high}."
+    for key in ("allow", "deny"):
+        for text in service[key]:
+            wrong = _network_problem(text)
+            if wrong:
+                yield f'{name}.{key} has "{text}", which {wrong}: write an address or a network, as 192.0.2.0/24.'
+
+
+def _network_problem(text: str) -> str:
+    """Return why HAProxy can't take a text for an address or a network; empty where it can."""
+    # What Python knows besides: masks as addresses, zones.
+    if not re.fullmatch(r"[0-9A-Fa-f:.]+(/[0-9]+)?", text):
+        return "is no address and no network"
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as error:
+        return "has bits set behind its network" if "host bits" in str(error) else "is no address and no network"
+    return ""
+
+
 def _retry_problems(name: str, retry: Mapping[str, Sequence[Any]]) -> Iterator[str]:
     for method in retry["methods"] or []:
         if method not in _METHODS:
@@ -230,6 +265,10 @@ def _together(services: Sequence[Service]) -> Iterator[str]:
             f"{' and '.join(defaults)} would both get what nobody else is asked for: give all but one of them "
             "`hosts` or `paths`."
         )
+    cookies = [service["sticky"] for service in services if service["sticky"]]
+    for cookie in dict.fromkeys(each for each in cookies if cookies.count(each) > 1):
+        who = [f"site_services.{service['name']}" for service in services if service["sticky"] == cookie]
+        yield f"{' and '.join(who)} have the same cookie, {cookie} (sticky): give each a name of its own."
     routes = [(route, service["name"]) for service in services for route in service["routes"]]
     for route, count in Counter(route for route, _ in routes).items():
         who = [f"site_services.{name}" for name in dict.fromkeys(name for each, name in routes if each == route)]

@@ -50,6 +50,10 @@ _ABSENT: Service = {
     "tunnel": "1h",
     "balance": None,
     "max_requests": None,
+    "sticky": "",
+    "rate_limit": {"requests": 0, "seconds": 1},
+    "allow": [],
+    "deny": [],
     "load": "",
     "metrics": "",
     "maintenance_page": "",
@@ -119,7 +123,8 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
         service[key] = _number(service[key])
     service["host_port"] = service["host_port"] or service["port"]
     _find_here(service, folder)
-    for part, keys in (("ready", ("status", "seconds")), ("retry", ("statuses",))):
+    numbered = {"ready": ("status", "seconds"), "retry": ("statuses",), "rate_limit": ("requests", "seconds")}
+    for part, keys in numbered.items():
         if isinstance(service[part], Mapping):
             numbers = {key: _number(service[part][key]) for key in keys}
             service[part] = {**service[part], **numbers}

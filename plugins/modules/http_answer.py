@@ -43,6 +43,7 @@ options:
   time_after: {description: "Files of the host; that time must not be before the last change of any.", type: list,
                elements: path, default: []}
   method: {description: "The request's method.", type: str, default: GET}
+  send: {description: "Headers of the request.", type: dict, default: {}}
   body: {description: "The request's body; what is no string goes as JSON.", type: raw}
   username: {description: "The user, for basic authentication.", type: str}
   password: {description: "The user's password.", type: str}
@@ -175,6 +176,7 @@ def _connect(url: urllib.parse.SplitResult, unix_socket: str | None, remaining: 
 def _request(parameters: Mapping[str, Any]) -> tuple[bytes | None, dict[str, str]]:
     """Return the request's body and headers."""
     headers = {"Connection": "close", "User-Agent": "evenkeel"}
+    headers |= {name: str(value) for name, value in (parameters.get("send") or {}).items()}
     if parameters.get("host"):
         headers["Host"] = str(parameters["host"])
     if parameters.get("username") is not None:
@@ -387,6 +389,7 @@ def main() -> None:
             "time_max_age": {"type": "float"},
             "time_after": {"type": "list", "elements": "path", "default": []},
             "method": {"type": "str", "default": "GET"},
+            "send": {"type": "dict", "default": {}},
             "body": {"type": "raw"},
             "username": {"type": "str"},
             "password": {"type": "str", "no_log": True},

@@ -285,3 +285,9 @@ def test_name_that_is_never_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
     result = answer_of("http://example.test/", try_seconds=0.02)
     asked.set()
     assert result["msg"].endswith("looking up example.test took too long.")
+
+
+def test_headers_are_sent(serve: Serve) -> None:
+    seen: list[bytes] = []
+    assert answer_of(serve(page("ok"), seen=seen), send={"X-Evenkeel-Load": "abc"})["answered"]
+    assert b"\r\nX-Evenkeel-Load: abc\r\n" in seen[0]

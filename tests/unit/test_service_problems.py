@@ -65,6 +65,10 @@ def test_right_descriptions_have_no_problems(tmp_path: Path) -> None:
         timeout="60s",
         tunnel="2h",
         balance="hash path,lower",
+        sticky="shop_server",
+        rate_limit={"requests": "100", "seconds": 10},
+        allow=["192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "0.0.0.0/0"],
+        deny=["192.0.2.7", "::1"],
         metrics="/metrics",
         maintenance_page=str(page),
     )
@@ -139,6 +143,24 @@ def test_right_descriptions_have_no_problems(tmp_path: Path) -> None:
         (shop(maintenance_page="/nowhere"), "site_services.shop.maintenance_page is /nowhere, which can't be read (No"),
         (shop(maintenance_page=["x"]), "site_services.shop.maintenance_page of one and two is"),
         (shop(balance="round robin;"), "site_services.shop.balance is"),
+        (shop(rate_limit=9), "site_services.shop.rate_limit of one and two is"),
+        (shop(rate_limit={"seconds": 9}), "site_services.shop.rate_limit of one and two lacks `requests`: add it."),
+        (shop(rate_limit={"requests": "many"}), 'site_services.shop.rate_limit.requests of one and two is "many"'),
+        (shop(rate_limit={"requests": 9, "per": "s"}), "site_services.shop.rate_limit of one and two has `per`"),
+        (shop(rate_limit={"requests": -1}), "site_services.shop.rate_limit.requests is -1: set it to a number from 0"),
+        (shop(rate_limit={"requests": 9, "seconds": 0}), "site_services.shop.rate_limit.seconds is 0: set it to a"),
+        (shop(rate_limit={"requests": 9, "seconds": 90000}), "site_services.shop.rate_limit.seconds is 90000: set"),
+        (shop(allow="192.0.2.1"), "site_services.shop.allow of one and two is"),
+        (shop(allow=[10]), "site_services.shop.allow[0] of one and two is 10, where a text is meant"),
+        (shop(allow=["192.0.2.1/24"]), 'site_services.shop.allow has "192.0.2.1/24", which has bits set behind its'),
+        (shop(allow=["192.0.2.256"]), 'site_services.shop.allow has "192.0.2.256", which is no address and no network'),
+        (shop(deny=["192.0.2.0/255.255.255.0"]), 'site_services.shop.deny has "192.0.2.0/255.255.255.0", which is no'),
+        (shop(deny=["fe80::1%eth0"]), 'site_services.shop.deny has "fe80::1%eth0", which is no address'),
+        (shop(deny=["2001:db8::1/129"]), 'site_services.shop.deny has "2001:db8::1/129", which is no address'),
+        (shop(deny=["shop.example.com"]), 'site_services.shop.deny has "shop.example.com", which is no address'),
+        (shop(sticky=True), "site_services.shop.sticky of one and two is true, where a text is meant"),
+        (shop(sticky="my seat"), 'site_services.shop.sticky is "my seat", which can\'t name a cookie'),
+        (shop(sticky="__Host-seat"), 'site_services.shop.sticky is "__Host-seat", which can\'t name a cookie'),
         # Several of them.
         (
             shop() | {"api": {"image": "api:1", "port": 3001}},
@@ -147,6 +169,10 @@ def test_right_descriptions_have_no_problems(tmp_path: Path) -> None:
         (
             shop(paths=["/x"]) | {"api": {"image": "api:1", "port": 3001, "paths": ["/x"]}},
             "site_services.shop and site_services.api both get what is asked as */x",
+        ),
+        (
+            shop(sticky="seat") | {"api": {"image": "api:1", "port": 3001, "paths": ["/x"], "sticky": "seat"}},
+            "site_services.shop and site_services.api have the same cookie, seat (sticky)",
         ),
         (
             shop(paths=["/x"]) | {"api": {"image": "api:1", "port": 80, "host_port": 3000}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_what_is_left_out_is_filled_in_and_mappings_are_merged() -> None:
     assert service["ready"] == {"path": "/up", "status": 200, "host": "", "command": None, "seconds": None}
     assert service["retry"] == {"statuses": [503], "methods": None, "never": []}
     assert (service["drain"], service["tunnel"], service["capabilities"]) == ("host", "1h", None)
+    assert shop(rate_limit={"requests": "9"})["rate_limit"] == {"requests": 9, "seconds": 1}
     # Applications that know their own names refuse others.
     assert shop(hosts=["shop.example.com"], ready={"path": "/"})["ready"]["host"] == "shop.example.com"
 
@@ -253,7 +255,8 @@ UNSAID: dict[str, Any] = {
 def test_haproxy_takes_its_own_settings_where_a_service_says_nothing() -> None:
     (plain,) = haproxy_services_whole([{"name": "app"}], UNSAID)
     assert plain | UNSAID == plain
-    assert (plain["drain"], plain["default"]) == ("app", True)
+    assert (plain["drain"], plain["default"], plain["sticky"]) == ("app", True, "")
+    assert (plain["rate_limit"]["requests"], plain["allow"], plain["deny"]) == (0, [], [])
     (guide,) = haproxy_services_whole(services_described({}, GUIDE | {"retry": None, "answer_times": None}), UNSAID)
     assert (guide["retry"], guide["answer_times"], guide["ready"]) == (
         UNSAID["retry"],
@@ -285,3 +288,17 @@ def test_metrics_of_a_service_are_as_private_as_the_checks_path() -> None:
     wanted = ["/readyz", "/readyz/", "/actuator/prometheus", "/actuator/prometheus/"]
     assert haproxy_private(services, ["/readyz"]) == wanted
     assert haproxy_private(services, []) == []
+
+
+def test_cookie_of_a_server_is_the_same_at_every_balancer_and_not_its_name() -> None:
+    def cookies(name: str, servers: list[str]) -> list[str]:
+        whole = haproxy_services_whole(
+            [{"name": name, "sticky": "seat", "servers": [{"name": each} for each in servers]}], UNSAID
+        )
+        return [server["cookie"] for server in whole[0]["servers"]]
+
+    one, two = cookies("shop", ["one", "two"])
+    assert cookies("shop", ["two", "one"]) == [two, one]
+    assert cookies("api", ["one"]) != [one]
+    assert re.fullmatch("[0-9a-f]{12}", one)
+    assert one != two

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+import socket
 from collections import Counter
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import pytest
@@ -37,6 +39,10 @@ connection.sendall(sys.argv[1].encode() + b"\\n")
 sys.exit(connection.recv(1000).decode().strip() or 0)
 """
 
+# More than HAProxy takes on a line, and nobody's.
+OTHERS = [f"198.51.100.{number}" for number in range(100)]
+MANY = 60
+
 
 @pytest.fixture
 def host(scenario: Scenario) -> Any:
@@ -61,6 +67,35 @@ def servers(host: Any, address: str) -> Iterator[None]:
         host.run("systemctl stop server-%s", name)
 
 
+@pytest.fixture(scope="module")
+def services(scenario: Scenario) -> Iterator[None]:
+    """Put more services before the same two servers, each under a path of its own; for the last tests of this file."""
+    address = scenario.addresses["haproxy-1"]
+    with socket.create_connection((address, 8080), timeout=5) as connection:
+        client = connection.getsockname()[0]
+    described: dict[str, dict[str, Any]] = {
+        "seats": {"sticky": "seat"},
+        "few": {"rate_limit": {"requests": 3, "seconds": 600}},
+        "open": {"allow": [*OTHERS, f"{client}/32", "2001:db8::/32"]},
+        "closed": {"allow": [*OTHERS, "2001:db8::/32"]},
+        "denied": {"allow": [client], "deny": [*OTHERS, f"{client}/32"]},
+        "undenied": {"deny": OTHERS},
+    }
+    services = [
+        {"name": name, "paths": [f"/{name}"], "routes": [f"*/{name}/"], **described[name]} for name in described
+    ]
+    settings: dict[str, Any] = {"haproxy_services": [{"name": "app"}, *services]}
+    settings["haproxy_private_paths"] = ["/readyz", *(f"/private/{number}" for number in range(MANY))]
+    run = scenario.play(CONVERGE, "-e", json.dumps(settings))
+    assert run.returncode == 0, run.stdout
+    for name, path in product(SERVERS, described):
+        folder = f"/srv/{name}/{path}"
+        scenario.host("haproxy-1").check_output("mkdir -p %s && echo %s >%s/name", folder, name, folder)
+    yield
+    run = scenario.play(CONVERGE)
+    assert run.returncode == 0, run.stdout
+
+
 def start(host: Any, name: str) -> None:
     """Start one server, unless it runs, and wait until it answers."""
     command = "systemctl is-active --quiet server-%s || systemd-run --unit=server-%s --working-directory=/srv/%s "
@@ -69,17 +104,17 @@ def start(host: Any, name: str) -> None:
     wait_until(lambda: host.run(asked).rc == 0, "the server answers")
 
 
-def states(address: str) -> dict[str, str]:
+def states(address: str, service: str = "app") -> dict[str, str]:
     """Return each server's state as HAProxy sees it, without how far it is on the way to another (`DOWN 1/5`)."""
-    return {name: status.split()[0] for name, status in statuses(address).items()}
+    return {name: status.split()[0] for name, status in statuses(address, service).items()}
 
 
-def statuses(address: str) -> dict[str, str]:
+def statuses(address: str, service: str = "app") -> dict[str, str]:
     """Return each server's state as HAProxy tells it."""
     rows = csv.DictReader(
         requests.get(f"http://{address}:8404/stats;csv", timeout=5).text.removeprefix("# ").splitlines()
     )
-    return {row["svname"]: row["status"] for row in rows if row["pxname"] == "app" and row["svname"] != "BACKEND"}
+    return {row["svname"]: row["status"] for row in rows if row["pxname"] == service and row["svname"] != "BACKEND"}
 
 
 def who(address: str, count: int) -> Counter[str]:
@@ -328,3 +363,69 @@ def test_check_mode_shows_the_change_on_a_host_in_use(scenario: Scenario, host: 
         host.check_output("rm -r /var/lib/apt/lists && mv /var/lib/apt/lists.kept /var/lib/apt/lists")
     assert run.returncode == 0, run.stdout
     assert "+    timeout queue 7s" in run.stdout
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize("state", ["DRAIN", "NOLB"])
+def test_client_comes_to_its_server_again_unless_it_is_drained(host: Any, address: str, state: str) -> None:
+    client = requests.Session()
+
+    def seats() -> set[str]:
+        answers = [client.get(f"http://{address}:8080/seats/name", timeout=5) for _ in range(6)]
+        assert [answer.status_code for answer in answers] == [200] * 6
+        return {answer.text.strip() for answer in answers}
+
+    first = client.get(f"http://{address}:8080/seats/name", timeout=5)
+    seat = first.text.strip()
+    assert re.fullmatch("seat=[0-9a-f]{12}; path=/; HttpOnly; SameSite=Lax", first.headers["Set-Cookie"])
+    assert seats() == {seat}
+    (other,) = set(SERVERS) - {seat}
+    if state == "DRAIN":
+        runtime(host, f"set server seats/{seat} state drain")
+    else:
+        host.check_output("rm /srv/%s/readyz", seat)
+    try:
+        wait_until(lambda: states(address, "seats")[seat] == state, "the client's server is drained")
+        assert seats() == {other}
+    finally:
+        runtime(host, f"set server seats/{seat} state ready")
+        host.check_output("touch /srv/%s/readyz", seat)
+    wait_until(lambda: states(address, "seats")[seat] == "UP", "its former server is back")
+    # What it has begun there goes on there.
+    assert seats() == {other}
+
+
+@pytest.mark.usefixtures("services")
+def test_client_that_asks_too_often_is_told_to_wait_and_no_other(host: Any, address: str) -> None:
+    url = f"http://{address}:8080/few/name"
+    answers = [requests.get(url, timeout=5) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429, 429]
+    assert (answers[-1].headers["Retry-After"], answers[-1].text) == (
+        *["600", "Too many requests. Please try again in 600 s.\n"],
+    )
+    # Another client is another count; and the load of chaos.yml has none.
+    assert host.run("curl --silent --fail %s", url).rc == 0
+    load = [requests.get(url, headers={"X-Evenkeel-Load": digest(address)}, timeout=5) for _ in range(5)]
+    assert [answer.status_code for answer in load] == [200] * 5
+    assert requests.get(url, timeout=5).status_code == 429
+
+
+@pytest.mark.usefixtures("services")
+@pytest.mark.parametrize(("service", "status"), [("open", 200), ("closed", 403), ("denied", 403), ("undenied", 200)])
+def test_addresses_are_let_in_or_not(address: str, service: str, status: int) -> None:
+    url = f"http://{address}:8080/{service}/name"
+    answer = requests.get(url, timeout=5)
+    assert answer.status_code == status
+    assert (answer.text == "Your address may not use this.\n") == (status == 403)
+    # Who knows the configuration's hash is let in everywhere, and nobody who guesses it.
+    for known, wanted in ((digest(address), 200), ("", status), ("0" * 64, status)):
+        assert requests.get(url, headers={"X-Evenkeel-Load": known}, timeout=5).status_code == wanted
+
+
+@pytest.mark.usefixtures("services")
+def test_private_paths_of_many_services_are_not_served(host: Any, address: str) -> None:
+    for number in (0, MANY - 1, MANY):
+        host.check_output("mkdir -p /srv/first/private /srv/second/private")
+        host.check_output("touch /srv/first/private/%s /srv/second/private/%s", str(number), str(number))
+        status = 404 if number < MANY else 200
+        assert requests.get(f"http://{address}:8080/private/{number}", timeout=5).status_code == status
