@@ -67,7 +67,9 @@ def ask(runtime: Runtime, check_mode: bool = False, **parameters: Any) -> dict[s
     return run({**defaults, **more, **parameters}, check_mode, runtime)
 
 
-@pytest.mark.parametrize(("bits", "admin"), [(0, "ready"), (1, "maint"), (4, "ready"), (5, "maint"), (8, "drain"), (9, "maint")])
+@pytest.mark.parametrize(
+    ("bits", "admin"), [(0, "ready"), (1, "maint"), (4, "ready"), (5, "maint"), (8, "drain"), (9, "maint")]
+)
 def test_orders_are_read_from_the_admin_bits(bits: int, admin: str) -> None:
     assert parse_states(f"1\n{HEADER}\n3 app 1 one 192.0.2.1 2 {bits} 1 80\n") == {"one": (admin, "192.0.2.1:80")}
 
