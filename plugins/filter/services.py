@@ -36,6 +36,7 @@ _ABSENT: Service = {
     "memory": "",
     "cpus": 0,
     "extra_hosts": {},
+    "log": {"driver": "", "options": {}},
     "ready": {"path": "", "status": 200, "host": "", "command": None, "seconds": None},
     "drain": "host",
     "stop_seconds": None,
@@ -73,6 +74,7 @@ _CONTAINER = (
     "memory",
     "cpus",
     "extra_hosts",
+    "log",
 )
 
 
