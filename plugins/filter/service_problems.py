@@ -20,13 +20,19 @@ _PATH = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)+|/")
 _ALGORITHMS = "roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie"
 # What HAProxy keeps of one address for longer is not worth its memory; and its counters end somewhere.
 _MOST_SECONDS, _MOST_REQUESTS = 86_400, 1_000_000
+# What these drivers know; of the others the engine says it.
+_LOG_OPTIONS = {
+    "json-file": {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
+    "local": {"max-size", "max-file", "compress"},
+}
+_LOG_OPTIONS = {driver: known | {"mode", "max-buffer-size"} for driver, known in _LOG_OPTIONS.items()}
 _METHODS = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"}
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(["image", "version", "group", "metrics", "sticky", "maintenance_page"], str),
     **dict.fromkeys(["port", "host_port", "surge_port"], int),
     **dict.fromkeys(["hosts", "paths", "allow", "deny"], (list, tuple)),
     **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
-    **dict.fromkeys(["build", "rate_limit"], Mapping),
+    **dict.fromkeys(["build", "rate_limit", "log"], Mapping),
     "answer_times": (list, tuple, type(None)),
     "balance": (str, type(None)),
 }
@@ -123,6 +129,7 @@ def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> 
     yield from _request_problems(name, service)
     yield from _answer_problems(name, service)
     yield from _client_problems(name, service)
+    yield from _log_problems(name, service["log"])
     # The guide's API says null, and means the role's own settings.
     yield from _retry_problems(name, service["retry"] or {"methods": [], "statuses": [], "never": []})
 
@@ -226,6 +233,21 @@ def _client_problems(name: str, service: Service) -> Iterator[str]:
             wrong = _network_problem(text)
             if wrong:
                 yield f'{name}.{key} has "{text}", which {wrong}: write an address or a network, as 192.0.2.0/24.'
+
+
+def _log_problems(name: str, log: Mapping[str, Any]) -> Iterator[str]:
+    options = log["options"]
+    known = _LOG_OPTIONS.get(log["driver"])
+    for option, value in options.items() if isinstance(options, Mapping) else ():
+        where = f"{name}.log.options.{option}"
+        if isinstance(value, Mapping | list | tuple | type(None)):
+            yield f"{where} is no text: write it as one."
+        elif known and option not in known:
+            yield f"{where} is none of the driver {log['driver']}: it knows {', '.join(sorted(known))}."
+        elif known and option == "max-size" and not re.fullmatch(r"[1-9]\d*[kmg]", str(value)):
+            yield f"{where} is {value}: write a number and k, m or g, as 10m."
+        elif known and option == "max-file" and not re.fullmatch(r"[1-9]\d*", str(value)):
+            yield f"{where} is {value}: write a number from 1."
 
 
 def _network_problem(text: str) -> str:

@@ -37,6 +37,7 @@ _ABSENT: Service = {
     "memory": "",
     "cpus": 0,
     "extra_hosts": {},
+    "log": {"driver": "", "options": {}},
     "ready": {"path": "", "status": 200, "host": "", "command": None, "seconds": None},
     "drain": "host",
     "stop_seconds": None,
@@ -75,6 +76,7 @@ _CONTAINER = (
     "memory",
     "cpus",
     "extra_hosts",
+    "log",
 )
 
 

@@ -162,10 +162,13 @@ def test_claims_are_what_a_service_takes_on_its_host() -> None:
 
 def test_container_is_another_when_anything_in_it_changes() -> None:
     plain = service_hash(shop())
-    for key, value in {"env": {"A": "1"}, "memory": "64m", "read_only": True, "capabilities": [], "user": "1"}.items():
+    given = {"env": {"A": "1"}, "memory": "64m", "read_only": True, "capabilities": [], "user": "1"}
+    for key, value in (given | {"log": {"driver": "local"}}).items():
         assert service_hash(shop(**{key: value})) != plain, key
     # What HAProxy alone is told replaces no container.
-    assert service_hash(shop(paths=["/a"], timeout="9s", version="7", group="web")) == plain
+    assert (
+        service_hash(shop(paths=["/a"], timeout="9s", version="7", group="web", sticky="seat", deny=["::1"])) == plain
+    )
 
 
 def test_services_that_nobody_describes_are_found_among_our_containers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,12 @@ def rolled(scenario: Scenario, *arguments: str) -> Iterator[None]:
     """A playbook runs to its end."""
     run(scenario, *arguments)
     yield
+
+
+def logs(scenario: Scenario) -> list[dict[str, Any]]:
+    """Return the log settings of the shop's container on each backend."""
+    command = "docker inspect --format '{{json .HostConfig.LogConfig}}' backend_shop"
+    return [json.loads(scenario.host(name).check_output(command)) for name in scenario.backends]
 
 
 def nothing_lost(outcome: Outcome) -> None:
@@ -103,7 +110,10 @@ def test_roll_out_of_one_leaves_the_other_alone(scenario: Scenario, url: str, tm
 
 def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: str, tmp_path: Path) -> None:
     before = ids(scenario, "pictures")
-    with described(shop={"env": {"MODE": "sale"}, "host_port": 5001, "ready": {"command": ["true"]}}) as changed:
+    log = {"driver": "local", "options": {"max-size": "1m", "max-file": 2}}
+    with described(
+        shop={"env": {"MODE": "sale"}, "host_port": 5001, "ready": {"command": ["true"]}, "log": log}
+    ) as changed:
 
         @contextmanager
         def change() -> Iterator[None]:
@@ -112,9 +122,15 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
 
         nothing_lost(under_load(scenario, tmp_path / "shop.gz", change(), seconds=1, arguments=SHOP_LOAD))
         assert requests.get(url, timeout=5).json()["mode"] == "sale"
+        assert logs(scenario) == [{"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}] * 2
+        # The engine gives them back in words of its own, and that is no difference.
+        rolled_out = ids(scenario, "shop")
+        played(scenario, "site.yml", "-i", changed, "--tags", "backend_app")
+        assert ids(scenario, "shop") == rolled_out
     # Back, and a setting that is gone is gone.
     run(scenario, "deploy.yml", "-e", "service=shop")
     assert requests.get(url, timeout=5).json()["mode"] == ""
+    assert "local" not in [log["Type"] for log in logs(scenario)]
     assert ids(scenario, "pictures") == before
 
 
