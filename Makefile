@@ -157,11 +157,15 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	  || { status=$$?; [[ ! -s "$$failed" ]] || { echo "Failed in $*:"; cat "$$failed"; }; exit $$status; }
 
 .PHONY: bench
-bench: bench-failover bench-load ## Measure what the tests can't: all benchmarks, on the lab
+bench: bench-failover bench-images bench-load ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
 	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/failover_table.py --inventory inventories/lab/hosts.yml
+
+.PHONY: bench-images
+bench-images: $(VENV)/ready ## The same of a few frameworks' images in the place of the guide's API (about 40 minutes)
+	PYTHONPATH=src:molecule/shared:bench $(WITH_ARGS) python bench/image_table.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-kills
 bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the lab, and see whether the next run mends (hours)

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,8 +152,8 @@ EVENTS = (
 )
 
 
-def plan(scenario: Scenario, event: Event) -> dict[str, object]:
-    """Return the run.json of an event's run."""
+def plan(scenario: Scenario, event: Event, more: Mapping[str, object]) -> dict[str, object]:
+    """Return the run.json of an event's run; ``more`` is what it says of another service than the guide's API."""
     balancer = scenario.addresses["balancer"]
     return {
         "fault": event.name,
@@ -170,7 +170,7 @@ def plan(scenario: Scenario, event: Event) -> dict[str, object]:
             "recover": 300,
             "share_tolerance": 1,
         },
-        "hosts": {"backends": list(BACKENDS), "balancers": ["balancer"]},
+        "hosts": {"backends": scenario.backends, "balancers": ["balancer"]},
         "url": f"http://{balancer}",
         "rate": RATE,
         "mix": MIX,
@@ -180,6 +180,7 @@ def plan(scenario: Scenario, event: Event) -> dict[str, object]:
         "limit": 900,
         "haproxy": {"balancer": f"http://{balancer}:8404"},
         "prometheus": f"http://{balancer}:9090",
+        **more,
     }
 
 
@@ -199,14 +200,14 @@ def chaos(command: str, folder: Path, stdin: str = "") -> str:
     return done.stdout
 
 
-def run(scenario: Scenario, event: Event, folder: Path) -> None:
+def run(scenario: Scenario, event: Event, folder: Path, more: Mapping[str, object]) -> None:
     """Let an event happen under load, and leave the folder of the run."""
 
     def mark(name: str) -> None:
         add(folder, Mark(time.time(), name, ""))
 
     folder.mkdir(parents=True)
-    run_folder.write_text(folder / run_folder.PLAN, json.dumps(plan(scenario, event), indent=1) + "\n")
+    run_folder.write_text(folder / run_folder.PLAN, json.dumps(plan(scenario, event, more), indent=1) + "\n")
     wait_until_all_up(scenario)
     mark("begin")
     # Load and sampler end with this process, however it ends.
@@ -235,29 +236,42 @@ def run(scenario: Scenario, event: Event, folder: Path) -> None:
     print(table([folder]).splitlines()[-1], flush=True)
 
 
-def main() -> None:
-    """Run the events and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def measured(
+    scenario: Scenario, events: Sequence[Event], runs: int, reports: Path, more: Mapping[str, object] | None = None
+) -> None:
+    """Run each event so often, leave the runs' folders in ``reports``, and print the table."""
+    folders: list[Path] = []
+    try:
+        for event in events:
+            for number in range(1, runs + 1):
+                folders.append(reports / f"{event.name}-{number}")
+                with event.around(scenario):
+                    run(scenario, event, folders[-1], more or {})
+    finally:
+        print("\n" + table([folder for folder in folders if folder.exists()]), end="", flush=True)
+
+
+def asked(about: str | None, names: Sequence[str], runs: int) -> argparse.Namespace:
+    """Return what the command line asks for: ``inventory``, ``runs`` and ``only``, which of the names are meant."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--inventory", type=Path, required=True)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=[event.name for event in EVENTS])
+    parser.add_argument("--runs", type=int, default=runs)
+    parser.add_argument("--only", nargs="+", choices=names, default=names)
     arguments = parser.parse_args()
     if not arguments.inventory.exists():
         parser.error(f"there is no {arguments.inventory}: bring the lab up first (make lab)")
-    scenario = Scenario.of(arguments.inventory.resolve())
-    reports = PROJECT / "reports" / time.strftime("failover-%Y%m%dT%H%M%SZ", time.gmtime())
     # An end by a signal undoes the fault that is in force, as Ctrl-C does.
     for each in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(each, lambda *_: sys.exit("The benchmark was ended."))
-    folders: list[Path] = []
-    try:
-        for event in [event for event in EVENTS if not arguments.only or event.name in arguments.only]:
-            for number in range(1, arguments.runs + 1):
-                folders.append(reports / f"{event.name}-{number}")
-                with event.around(scenario):
-                    run(scenario, event, folders[-1])
-    finally:
-        print("\n" + table([folder for folder in folders if folder.exists()]), end="")
+    return arguments
+
+
+def main() -> None:
+    """Run the events and print the table."""
+    arguments = asked(__doc__, [event.name for event in EVENTS], 3)
+    scenario = Scenario.of(arguments.inventory.resolve())
+    reports = PROJECT / "reports" / time.strftime("failover-%Y%m%dT%H%M%SZ", time.gmtime())
+    measured(scenario, [event for event in EVENTS if event.name in arguments.only], arguments.runs, reports)
 
 
 if __name__ == "__main__":

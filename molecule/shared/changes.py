@@ -30,6 +30,13 @@ def played(scenario: Scenario, *arguments: str, wanted: int = 0, inventory: Path
 
 
 @contextmanager
+def rolled(scenario: Scenario, *arguments: str) -> Iterator[None]:
+    """A playbook runs to its end."""
+    played(scenario, *arguments)
+    yield
+
+
+@contextmanager
 def settings(hosts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Settings of single hosts, as an inventory to be named after the scenario's own (``-i``)."""
     with tempfile.TemporaryDirectory() as folder:

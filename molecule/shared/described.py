@@ -18,14 +18,21 @@ DESCRIBED: dict[str, Any] = yaml.safe_load((SETTINGS.parent / "group_vars" / "al
 
 @contextmanager
 def described(**services: Mapping[str, Any]) -> Iterator[str]:
-    """Descriptions with some keys changed, or left out (None), as an inventory to be named after the scenario's own."""
+    """Descriptions with some keys changed, or left out (None), as an inventory to be named after the scenario's own.
+
+    A service that is not described there is one more.
+    """
     whole = {
-        name: {key: value for key, value in (entry | services.get(name, {})).items() if value is not None}
-        for name, entry in DESCRIBED.items()
+        name: {
+            key: value
+            for key, value in {**DESCRIBED.get(name, {}), **services.get(name, {})}.items()
+            if value is not None
+        }
+        for name in [*DESCRIBED, *(name for name in services if name not in DESCRIBED)]
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "hosts.yml"
-        path.write_text(yaml.safe_dump({"all": {"vars": {"site_services": whole}}}))
+        path.write_text(yaml.safe_dump({"all": {"vars": {"site_services": whole}}}, sort_keys=False))
         yield str(path)
 
 

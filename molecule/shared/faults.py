@@ -37,9 +37,10 @@ def _init(scenario: Scenario, name: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
-def app_processes(host: Any) -> str:
-    """Return the PIDs of the application's processes as the host sees them, its first one first."""
-    return " ".join(str(host.check_output("docker top backend_app -o pid")).split()[1:])
+def app_processes(host: Any, *services: str) -> str:
+    """Return the PIDs of services' processes, or of the application's, as the host sees them, the first one first."""
+    tops = [host.check_output(f"docker top backend_{service} -o pid") for service in services or ("app",)]
+    return " ".join(pid for top in tops for pid in str(top).split()[1:])
 
 
 def _firewall(scenario: Scenario, action: str, *match: str) -> str:
@@ -210,14 +211,20 @@ def overload(scenario: Scenario, *names: str, times: int) -> Iterator[None]:
 
 
 @contextmanager
-def crash(scenario: Scenario, name: str) -> Iterator[None]:
-    """All of the application's processes are killed at once; the engine starts it again."""
+def crash(scenario: Scenario, name: str, *services: str) -> Iterator[None]:
+    """All processes of services, or of the application, are killed at once; the engine starts them again."""
     host = scenario.host(name)
-    started = "docker inspect backend_app --format '{{.State.Running}} {{.State.StartedAt}}'"
-    before = host.check_output(started)
-    host.check_output(f"kill -KILL {app_processes(host)}")
+    containers = " ".join(f"backend_{service}" for service in services or ("app",))
+    look = f"docker inspect {containers} --format '{{{{.State.Running}}}} {{{{.State.StartedAt}}}}'"
+    before = host.check_output(look).splitlines()
+
+    def back() -> bool:
+        now = host.check_output(look).splitlines()
+        return all(line.startswith("true") for line in now) and not set(now) & set(before)
+
+    host.check_output(f"kill -KILL {app_processes(host, *services)}")
     yield
-    wait_until(lambda: "true" in (now := host.check_output(started)) and now != before, "the container is back")
+    wait_until(back, "every container is back")
 
 
 @contextmanager

@@ -40,7 +40,10 @@ def _end(state: Mapping[str, Any]) -> list[str]:
     if state.get("OOMKilled"):
         told.append("It used more memory than it may (memory), and the kernel killed it.")
     restarts = int(state.get("RestartCount") or 0)
-    if not state.get("Running") or restarts:
+    if restarts and state.get("Running") and not state.get("Restarting"):
+        # The engine forgets how a process ended as soon as the next one runs.
+        told.append(f"It ended, and was started again {restarts} times.")
+    elif not state.get("Running") or restarts:
         times = f", and was started again {restarts} times" if restarts else ""
         told.append(f"It ended with exit code {state.get('ExitCode')}{times}.")
     if state.get("Error"):

@@ -32,7 +32,12 @@ def test_ports_are_read_from_the_kernels_tables() -> None:
     [
         ({}, "It listens on port 5000, and not on 8000 (port)."),
         ({"Running": False, "ExitCode": 3}, "It ended with exit code 3."),
-        ({"ExitCode": 1, "RestartCount": 4}, "It ended with exit code 1, and was started again 4 times."),
+        (
+            {"Restarting": True, "ExitCode": 1, "RestartCount": 4},
+            "It ended with exit code 1, and was started again 4 times.",
+        ),
+        # The next process runs already, so the code is no longer that of the one that ended.
+        ({"ExitCode": 0, "RestartCount": 4}, "It ended, and was started again 4 times."),
         (
             {"Running": False, "OOMKilled": True, "ExitCode": 137},
             "It used more memory than it may (memory), and the kernel killed it.\nIt ended with exit code 137.",
