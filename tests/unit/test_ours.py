@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,10 @@ def test_marked_files_go_and_others_stay(tmp_path: Path) -> None:
     (tmp_path / "backend_a.cfg").write_text(OURS)
     (tmp_path / "backend_b.cfg").write_text("theirs\n")
     names = ("web.cfg", "other.cfg", "backend_*.cfg", "missing.cfg")
-    given = {"files": [{"path": str(tmp_path / name), "marks": MARKS} for name in names], "folders": [str(tmp_path)]}
+    given: dict[str, Any] = {
+        "files": [{"path": str(tmp_path / name), "marks": MARKS} for name in names],
+        "folders": [str(tmp_path)],
+    }
     before = tree(tmp_path)
     checked = remove(check_mode=True, **given)
     assert tree(tmp_path) == before
@@ -92,7 +96,7 @@ def test_folder_goes_once_it_is_empty_in_check_mode_too(tmp_path: Path) -> None:
     inner.mkdir(parents=True)
     (inner / "web.cfg").write_text(OURS)
     folders = [str(inner), str(inner.parent)]
-    given = {"files": [{"path": str(inner / "web.cfg"), "marks": MARKS}], "folders": folders}
+    given: dict[str, Any] = {"files": [{"path": str(inner / "web.cfg"), "marks": MARKS}], "folders": folders}
     assert remove(check_mode=True, **given)["removed"] == [str(inner / "web.cfg"), *folders]
     (inner.parent / "theirs").write_text("")
     assert remove(**given)["removed"] == [str(inner / "web.cfg"), str(inner)]
@@ -102,7 +106,7 @@ def test_folder_goes_once_it_is_empty_in_check_mode_too(tmp_path: Path) -> None:
 def test_unmarked_files_go_where_ours_is_there(tmp_path: Path) -> None:
     rule, sign = tmp_path / "rule.yml", tmp_path / "sign"
     rule.write_text("theirs, copied by us\n")
-    given = {"uses": [{"paths": [str(rule)], "ours": str(sign)}]}
+    given: dict[str, Any] = {"uses": [{"paths": [str(rule)], "ours": str(sign)}]}
     assert remove(**given)["changed"] is False
     sign.write_text("")
     assert remove(**given)["removed"] == [str(rule)]
@@ -125,13 +129,13 @@ def test_version_is_ours_by_its_marker_which_goes_last(tmp_path: Path, monkeypat
         (tmp_path / name / "bin").mkdir(parents=True)
         (tmp_path / name / "web").write_text("")
     (tmp_path / "1.0" / ".sha256").write_text("x")
-    given = {"trees": [{"path": f"{tmp_path}/*", "mark": ".sha256"}]}
+    given: dict[str, Any] = {"trees": [{"path": f"{tmp_path}/*", "mark": ".sha256"}]}
 
     def killed(*_: Any) -> None:
         raise OSError("killed")
 
     with monkeypatch.context() as patched:
-        patched.setattr(ours.shutil, "rmtree", killed)
+        patched.setattr(shutil, "rmtree", killed)
         with pytest.raises(OSError, match="killed"):
             remove(**given)
     # The next run still knows whose it is.
