@@ -5,6 +5,8 @@ What is ours is told by a mark in it, by its place, or by a label. Runs with the
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import re
 import shutil
@@ -379,6 +381,17 @@ def _dropped_into(path: str) -> str:
     return folder.stem if folder.parent == _UNITS and folder.suffix == ".d" else ""
 
 
+@contextlib.contextmanager
+def alone(folder: Path = _UNITS) -> Iterator[None]:
+    """Wait for what a run that was killed has left running here: two at once would trip over each other."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def run(parameters: Mapping[str, Any], check_mode: bool, host: Host) -> dict[str, Any]:
     """Do what the module's parameters ask for, and return its result; raises OursError."""
     result = Removal(parameters, check_mode, host).run()
@@ -396,7 +409,8 @@ def main() -> None:
 
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     try:
-        result = run(module.params, module.check_mode, Host())
+        with alone():
+            result = run(module.params, module.check_mode, Host())
     except OursError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

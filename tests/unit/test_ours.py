@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 import ours
-from ours import ARGUMENTS, NOTE, Host, OursError, matching, parse_containers, parse_units, run
+from ours import ARGUMENTS, NOTE, Host, OursError, alone, matching, parse_containers, parse_units, run
 
 MARKS = ["^# Written by evenkeel"]
 OURS = "# Ansible managed\n# Written by evenkeel, role web.\nx = 1\n"
@@ -241,6 +243,14 @@ def test_what_stays_is_looked_for(tmp_path: Path) -> None:
     files = [{"path": str(tmp_path / "web.cfg"), "marks": MARKS}]
     left = remove(files=files, packages=["web", "missing"])["left"]
     assert left == {"packages": ["web"], "data": [], "copies": [f"{tmp_path}/web.cfg.before-evenkeel"], "foreign": []}
+
+
+def test_two_never_work_at_once(tmp_path: Path) -> None:
+    handle = os.open(tmp_path, os.O_RDONLY)
+    with alone(tmp_path), pytest.raises(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(handle)
 
 
 def test_command_that_fails_is_told() -> None:
