@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+
+from roll_out import roll_out_audit
 
 PROJECT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (PROJECT / "roles").iterdir())
@@ -121,3 +124,12 @@ def test_playbook_calls_every_teardown() -> None:
     # The front door first, and the engine's settings once its containers are gone.
     assert calls[0] == "haproxy"
     assert calls[-1] == "docker"
+
+
+@pytest.mark.parametrize("action", ["deploy", "rollback", "site", "engine", "mend"])
+def test_log_of_deploys_is_known_by_its_lines(action: str) -> None:
+    step = PROJECT / "roles" / "rolling_update" / "tasks" / "teardown.yml"
+    marks = next(each["marks"] for task in tasks(step) for each in task["ours"]["files"])
+    outcomes = [{"host": "one", "result": "failed", "swaps": {}, "text": ""}]
+    for line in roll_out_audit(outcomes, action, "me@here", "2026-01-01T00:00:00Z"):
+        assert any(re.search(mark, line) for mark in marks), line
