@@ -25,13 +25,15 @@ description:
     Two of them with different keys would break apt altogether.
   - Where it can't be used, I(adopt) has it switched off and a copy kept; else that is a failure which names it.
   - The entry is written once its key is there. Where its package lists can't be read, apt is put back as it was.
+  - C(absent) removes this module's entry, and its key where no other entry names it. It asks for I(name) alone.
 options:
   name: {description: "The name of its files.", type: str, required: true}
-  uri: {description: "Where the repository begins.", type: str, required: true}
-  suite: {description: "The suite.", type: str, required: true}
-  components: {description: "The components.", type: list, elements: str, required: true}
-  architecture: {description: "The architecture, such as C(amd64).", type: str, required: true}
-  key_url: {description: "Where the armored key is.", type: str, required: true}
+  state: {description: "Whether it is wanted.", type: str, choices: [present, absent], default: present}
+  uri: {description: "Where the repository begins.", type: str}
+  suite: {description: "The suite.", type: str}
+  components: {description: "The components.", type: list, elements: str}
+  architecture: {description: "The architecture, such as C(amd64).", type: str}
+  key_url: {description: "Where the armored key is.", type: str}
   key_checksum: {description: "The key's checksum as C(sha256:<hex>); empty trusts the URL.", type: str, default: ""}
   adopt: {description: "Whether somebody else's entry may be switched off.", type: bool, default: false}
   setting: {description: "The name of the setting that says so.", type: str, default: apt_repository_adopt}
@@ -50,8 +52,10 @@ EXAMPLES = """
     key_url: https://download.docker.com/linux/debian/gpg
 """
 RETURN = """
-lists: {description: "Whether its package lists are there.", type: bool, returned: always}
-used: {description: "The file that holds the entry in use.", type: str, returned: always}
+lists: {description: "Whether its package lists are there.", type: bool, returned: state=present}
+used: {description: "The file that holds the entry in use.", type: str, returned: state=present}
+removed: {description: "The files that were, or in check mode would be, removed.", type: list, returned: state=absent}
+left: {description: "By C(copies): what is left of entries that were switched off.", type: dict, returned: state=absent}
 """
 
 _SUFFIX = ".before-evenkeel"
@@ -430,6 +434,8 @@ def run(parameters: Mapping[str, Any], check_mode: bool, apt: Apt, get: Callable
         get: returns what a URL answers.
     """
     apt.begin()
+    if parameters["state"] == "absent":
+        return _remove(parameters["name"], check_mode, apt)
     if not check_mode:
         apt.mend()
     own = apt.folder / "sources.list.d" / f"{parameters['name']}.sources"
@@ -462,6 +468,24 @@ def run(parameters: Mapping[str, Any], check_mode: bool, apt: Apt, get: Callable
         apt.put_back(leave=() if changed else (own,))
         raise
     return {**result, "changed": changed or read, "lists": True}
+
+
+def _remove(name: str, check_mode: bool, apt: Apt) -> dict[str, Any]:
+    """Remove this module's entry and key; the entry goes last, since it tells that the key is ours."""
+    own = apt.folder / "sources.list.d" / f"{name}.sources"
+    text = own.read_text(errors="replace") if own.is_file() else ""
+    removed: list[Path] = []
+    if _OURS.search(text):
+        others = "".join(path.read_text(errors="replace") for path in apt.files() if path != own)
+        keys = [apt.folder / "keyrings" / f"{name}{suffix}.asc" for suffix in ("", "-evenkeel")]
+        removed = [key for key in keys if key.is_file() and f"Signed-By: {key}" in text and str(key) not in others]
+        removed.append(own)
+    for path in removed if not check_mode else ():
+        apt.write(path, None)
+    copies = sorted(str(path) for path in apt.folder.glob(f"**/*{_SUFFIX}*"))
+    diff = {"before": "".join(f"{path}\n" for path in removed), "after": ""}
+    gone = [str(path) for path in removed]
+    return {"changed": bool(removed), "removed": gone, "left": {"copies": copies}, "diff": diff}
 
 
 def _write(apt: Apt, planned: Plan, own: Path, text: str) -> None:
@@ -552,18 +576,21 @@ def main() -> None:
     from ansible.module_utils.basic import AnsibleModule
     from ansible.module_utils.urls import open_url
 
-    text = {"type": "str", "required": True}
+    text = {"type": "str"}
     module = AnsibleModule(
         argument_spec={
-            **dict.fromkeys(("name", "uri", "suite", "architecture"), text),
+            "name": {"type": "str", "required": True},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            **dict.fromkeys(("uri", "suite", "architecture"), text),
             "key_url": {**text, "no_log": False},
-            "components": {"type": "list", "elements": "str", "required": True},
+            "components": {"type": "list", "elements": "str"},
             "key_checksum": {"type": "str", "default": "", "no_log": False},
             "adopt": {"type": "bool", "default": False},
             "setting": {"type": "str", "default": "apt_repository_adopt"},
             "lock_timeout": {"type": "int", "default": 300},
             "folder": {"type": "path", "default": "/etc/apt"},
         },
+        required_if=[("state", "present", ("uri", "suite", "components", "architecture", "key_url"))],
         supports_check_mode=True,
     )
     try:

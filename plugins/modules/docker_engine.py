@@ -31,8 +31,10 @@ description:
     module never wrote. Keys that it wrote, which a record tells, follow I(options).
   - C(usable) says whether Ansible's container modules can look at the engine, without starting one.
   - C(running) restarts an engine that has not read its configuration, without losing a container, and waits for it.
+  - C(released) takes out of I(path) what this module wrote there, once no container of anybody else's runs. The engine
+    is not restarted. Where that is not safe, I(path) and the record stay, and I(left) says why.
 options:
-  state: {description: "What to do.", type: str, choices: [found, guarded, configured, running, usable],
+  state: {description: "What to do.", type: str, choices: [found, guarded, configured, running, usable, released],
           required: true}
   options: {description: "The wanted keys of daemon.json.", type: dict, default: {}}
   adopt: {description: "Whether somebody else's engine and settings may be replaced.", type: bool, default: false}
@@ -58,6 +60,9 @@ restarts: {description: "Why a running engine would be restarted; empty where it
 usable: {description: "Whether container modules work here.", type: bool, returned: usable}
 why: {description: "Why they do not, in a sentence; else empty.", type: str, returned: usable}
 restarted: {description: "Whether the engine was restarted.", type: bool, returned: running}
+removed: {description: "What was, or in check mode would be, removed.", type: list, returned: released}
+left: {description: "By kind, what is still there: I(engine), I(running), I(volumes), I(images), I(copies).",
+       type: dict, returned: released}
 """
 
 _SUFFIX = ".before-evenkeel"
@@ -333,6 +338,28 @@ def plan(parameters: Mapping[str, Any], found: Found, newer: bool) -> Plan:
     )
 
 
+def releasing(planned: Plan, others: Sequence[str], engine: bool, stored: bool, path: str) -> str:
+    """Return why what this module wrote must stay in daemon.json, a sentence; empty where it may go.
+
+    Args:
+        planned: the plan for no options at all.
+        others: the running containers that are not this project's.
+        engine: whether an engine runs.
+        stored: whether there are containers in its data root.
+        path: daemon.json.
+    """
+    if planned.broken:
+        return f"{path} is no JSON object, and stays as it is."
+    if others:
+        return f"{path} stays: {_count(others)} of somebody else's run with it, and outlive the engine's restart by it."
+    if stored and not engine:
+        return f"{path} stays: the engine does not run, and nobody can tell whose its containers are."
+    moved = [key for key in _STORE if planned.current.get(key) != planned.merged.result.get(key)]
+    if moved:
+        return f"{path} stays: without its {' and '.join(moved)} the engine would not find images and volumes."
+    return ""
+
+
 def _changes(found: Found, wanted: Mapping[str, str]) -> dict[str, str]:
     """Return the wanted version of each package that is there in another one."""
     return {
@@ -577,6 +604,41 @@ class Host:
                 return
             number += 1
 
+    def others(self) -> list[str]:
+        """Return the running containers that are not this project's."""
+        form = '{{.Names}}\t{{.Label "evenkeel.service"}}{{.Label "evenkeel.role"}}\t{{.Image}}'
+        rows = (line.split("\t") for line in self.run("docker", "ps", "--format", form)[1].splitlines())
+        # Former releases gave the guide's API no label.
+        return [row[0] for row in rows if len(row) == 3 and not row[1] and not row[2].startswith("evenkeel.local/")]
+
+    def release(self, planned: Plan) -> None:
+        """Take what is ours out of daemon.json, and then the record of it."""
+        if planned.configure and planned.merged.result:
+            mode = self.path.stat().st_mode & 0o777
+            write(self.path, json.dumps(planned.merged.result, indent=4, sort_keys=True) + "\n", mode)
+        elif planned.configure:
+            self.path.unlink()
+        for name in ("running.json", "engine.json"):
+            (self.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
+            self.folder.parent.rmdir()
+
+    def still_there(self, engine: bool) -> dict[str, list[str]]:
+        """Return volumes, images, and copies of what was somebody else's, of an engine that can be asked."""
+        lists = {"volumes": ("volume", "ls", "--quiet"), "images": ("image", "ls", "--quiet", "--no-trunc")}
+        found = {
+            kind: sorted(set(self.run("docker", *words)[1].split())) if engine else [] for kind, words in lists.items()
+        }
+        names = self.run("docker", "ps", "--all", "--format", "{{.Names}}")[1].split() if engine else []
+        copies = [str(path) for path in sorted(self.path.parent.glob(f"{self.path.name}{_SUFFIX}*"))]
+        running = ["Docker's engine"] if engine else []
+        return {
+            **found,
+            "running": running,
+            "copies": [*copies, *(f"container {name}" for name in names if _SUFFIX in name)],
+        }
+
     def guard(self) -> None:
         """Let the running containers outlive the engine: live-restore takes effect without a restart.
 
@@ -699,6 +761,8 @@ def run(parameters: dict[str, Any], check_mode: bool, host: Host) -> dict[str, A
         return {"changed": False, "usable": not why, "why": why}
     found = host.found()
     planned = plan(parameters, found, host.newer(found))
+    if state == "released":
+        return _release(planned, found, check_mode, host)
     if state == "found":
         if planned.problems:
             raise EngineError(f"Role docker changed nothing here. {' '.join(planned.problems)}")
@@ -725,6 +789,20 @@ def run(parameters: dict[str, Any], check_mode: bool, host: Host) -> dict[str, A
     return {"changed": planned.configure, "diff": {"before": before, "after": after, **header}}
 
 
+def _release(planned: Plan, found: Found, check_mode: bool, host: Host) -> dict[str, Any]:
+    """Take away what this module wrote, where that is safe."""
+    mine = found.record is not None or planned.former
+    others = host.others() if found.engine else []
+    why = releasing(planned, others, found.engine, found.stored, str(host.path)) if mine else ""
+    change = mine and not why
+    before, after = shown(planned.current), shown(planned.merged.result)
+    if change and not check_mode:
+        host.release(planned)
+    removed = [f"the settings of this project in {host.path}"] if change and planned.configure else []
+    left = {**host.still_there(found.engine), "engine": [why] if why else []}
+    return {"changed": change, "removed": removed, "left": left, "diff": {"before": before, "after": after}}
+
+
 def main() -> None:
     """Ansible's entry point."""
     from ansible.module_utils.basic import AnsibleModule
@@ -733,7 +811,7 @@ def main() -> None:
         argument_spec={
             "state": {
                 "type": "str",
-                "choices": ["found", "guarded", "configured", "running", "usable"],
+                "choices": ["found", "guarded", "configured", "running", "usable", "released"],
                 "required": True,
             },
             "options": {"type": "dict", "default": {}},

@@ -47,7 +47,7 @@ options:
   uses:
     description:
       - Files and folders that do not tell whose they are, such as programs and databases.
-      - "I(paths); I(ours), a file that is there wherever they are this project's; I(marks), which it then has;
+      - "I(paths); I(ours), files of which one is there wherever they are this project's; I(marks), which it then has;
         I(adopting), what adopting does to them, in words; I(copy), whether files are kept under another name."
     type: list
     elements: dict
@@ -119,7 +119,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "files": _dicts(path=_PATH, marks=_TEXTS, package=_TEXT, samples=_TEXTS),
     "uses": _dicts(
         paths={"type": "list", "elements": "path", "required": True},
-        ours=_PATH,
+        ours={"type": "list", "elements": "path", "required": True},
         marks=_TEXTS,
         adopting={"type": "str", "required": True},
         copy={"type": "bool", "default": True},
@@ -536,10 +536,10 @@ class Search:
         sum_ = hashlib.md5(content, usedforsecurity=False).hexdigest()
         return bool(package) and self._host.conffiles(package).get(str(path)) == sum_
 
-    def use(self, path: Path, ours: Path, marks: Sequence[str], adopting: str, copy: bool) -> None:
+    def use(self, path: Path, ours: Sequence[Path], marks: Sequence[str], adopting: str, copy: bool) -> None:
         """Look at what does not tell whose it is."""
         empty = path.is_dir() and not any(path.iterdir())
-        if not os.path.lexists(path) or empty or (ours.is_file() and self._is_marked(ours, marks)):
+        if not os.path.lexists(path) or empty or any(each.is_file() and self._is_marked(each, marks) for each in ours):
             return
         if copy and (path.is_file() or path.is_symlink()):
             name, there = free_name(path, None if path.is_symlink() else path.read_bytes())
@@ -685,7 +685,7 @@ def search(parameters: Mapping[str, Any], host: Host) -> Search:
         result.file(Path(each["path"]), each["marks"], each["package"], each["samples"])
     for each in parameters.get("uses") or []:
         for path in each["paths"]:
-            result.use(Path(path), Path(each["ours"]), each["marks"], each["adopting"], each["copy"])
+            result.use(Path(path), [Path(file) for file in each["ours"]], each["marks"], each["adopting"], each["copy"])
     for each in parameters["folders"]:
         result.folder(Path(each["path"]), each["marks"])
     for each in parameters["containers"]:

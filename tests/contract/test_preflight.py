@@ -128,6 +128,7 @@ def test_everything_that_is_wrong_is_said_at_once_before_any_host_is_asked(tmp_p
             ["--limit", "one", "-e", "target=one"],
             "--limit one leaves out every host of the group `balancers`",
         ),
+        ("teardown.yml", ["--limit", "lb"], "teardown.yml takes the whole site off its hosts: leave --limit out."),
     ],
 )
 def test_run_that_would_do_nothing_is_refused(
@@ -136,6 +137,15 @@ def test_run_that_would_do_nothing_is_refused(
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(SOUND)
     refused(site(inventory, *arguments, playbook=playbook), sentence)
+
+
+def test_teardown_without_a_host_that_answers_asks_nobody_and_names_them(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    run = site(inventory, playbook="teardown.yml")
+    refused(run, "lb, one, two can't be reached or worked on, so nothing was removed there")
+    assert "TASK [Ask every host for an answer]" in run.stdout
+    assert not any(f"TASK [{task}" in run.stdout for task in ("Ask]", "Take", "haproxy"))
 
 
 def test_tag_runs_its_role_with_the_checks() -> None:

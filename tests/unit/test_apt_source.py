@@ -54,7 +54,13 @@ def apt(tmp_path: Path) -> FakeApt:
 
 def add(apt: Apt, check_mode: bool = False, get: Callable[[str], bytes] = lambda _: KEY, **parameters: Any) -> Any:
     """Run the module."""
-    defaults: dict[str, Any] = {"name": "docker", "uri": URI, "suite": "trixie", "components": ["stable"]}
+    defaults: dict[str, Any] = {
+        "name": "docker",
+        "state": "present",
+        "uri": URI,
+        "suite": "trixie",
+        "components": ["stable"],
+    }
     defaults |= {"architecture": "amd64", "key_url": f"{URI}/gpg", "key_checksum": SUM, "adopt": False}
     return run({**defaults, "setting": "docker_adopt", "lock_timeout": 5, **parameters}, check_mode, apt, get)
 
@@ -317,3 +323,31 @@ def test_apts_words_are_told_once() -> None:
 def test_checksum_must_be_sha256() -> None:
     assert "write it as sha256:<hex>" in checksum_problem(KEY, "md5:x", "u")
     assert checksum_problem(KEY, "", "u") == ""
+
+
+# Taking it away.
+
+
+def test_own_entry_and_key_go_and_others_stay(apt: FakeApt) -> None:
+    theirs(apt, "deb https://example.com/debian trixie main\n")
+    add(apt)
+    before = files(apt)
+    assert add(apt, state="absent", check_mode=True)["changed"] is True
+    assert files(apt) == before
+    result = add(apt, state="absent")
+    gone = [str(apt.folder / "keyrings/docker.asc"), str(apt.folder / "sources.list.d/docker.sources")]
+    assert (result["changed"], result["removed"], list(files(apt))) == (True, gone, ["sources.list.d/other.list"])
+    assert add(apt, state="absent")["changed"] is False
+
+
+def test_entry_of_somebody_else_stays_under_that_name(apt: FakeApt) -> None:
+    path = theirs(apt, "Types: deb\nURIs: https://example.com\nSuites: x\n", "docker.sources")
+    assert (add(apt, state="absent")["changed"], path.exists()) == (False, True)
+
+
+def test_key_that_another_entry_names_stays(apt: FakeApt) -> None:
+    add(apt)
+    key = apt.folder / "keyrings" / "docker.asc"
+    theirs(apt, f"deb [signed-by={key}] https://example.com/debian trixie main\n")
+    add(apt, state="absent")
+    assert sorted(files(apt)) == ["keyrings/docker.asc", "sources.list.d/other.list"]

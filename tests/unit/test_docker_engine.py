@@ -22,6 +22,7 @@ from docker_engine import (
     merge,
     parse_packages,
     plan,
+    releasing,
     run,
     shown,
     union,
@@ -278,6 +279,8 @@ class FakeHost(Host):
     """A host whose engine accepts every configuration but one with ``bad``."""
 
     there = Found()
+    # What `docker ps` says: name, label, image.
+    listed = ""
 
     def found(self) -> Found:
         """Return what the test set, with the files as they are."""
@@ -294,6 +297,9 @@ class FakeHost(Host):
     @staticmethod
     def run(*command: str, seconds: float = 1) -> tuple[int, str]:
         """Check a configuration."""
+        if command[0] == "docker":
+            said = {"ps": FakeHost.listed, "volume": "a\nb\n"}
+            return 0, said.get(command[1], "")
         assert command[0] == "dockerd", seconds
         return (1, "unknown option") if "bad" in Path(command[3]).read_text() else (0, "")
 
@@ -357,3 +363,68 @@ def test_file_behind_a_link_is_written_where_it_is(tmp_path: Path) -> None:
     configure(tmp_path, OURS)
     assert (tmp_path / "daemon.json").is_symlink()
     assert json.loads((tmp_path / "real" / "d.json").read_text())["live-restore"] is True
+
+
+# Taking it away.
+
+
+def release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check_mode: bool = False, listed: str = "") -> Any:
+    """Run the module with an engine that has these containers."""
+    monkeypatch.setattr(FakeHost, "there", Found(engine=True, stored=True))
+    monkeypatch.setattr(FakeHost, "listed", listed)
+    parameters = {"state": "released", "options": {}, "packages": [], "conflicting": [], "adopt": False}
+    parameters |= {"path": str(tmp_path / "daemon.json"), "folder": str(tmp_path / "evenkeel" / "docker")}
+    return run(parameters, check_mode, FakeHost(parameters))
+
+
+def ours_there(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Write daemon.json as the role does."""
+    parameters = {"state": "configured", "options": options, "packages": [], "conflicting": [], "adopt": False}
+    parameters |= {"path": str(tmp_path / "daemon.json"), "folder": str(tmp_path / "evenkeel" / "docker")}
+    run(parameters, False, FakeHost(parameters))
+
+
+def test_our_settings_go_where_nobody_else_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "daemon.json"
+    ours_there(tmp_path, OURS)
+    # Ours go before it does; in check mode they are still there.
+    checked = release(tmp_path, monkeypatch, check_mode=True, listed="backend_shop\tshop\tshop:1\n")
+    assert (checked["changed"], path.exists()) == (True, True)
+    result = release(tmp_path, monkeypatch)
+    assert (result["changed"], result["left"]["engine"], result["left"]["volumes"]) == (True, [], ["a", "b"])
+    assert list(tmp_path.iterdir()) == []
+    assert release(tmp_path, monkeypatch)["changed"] is False
+
+
+def test_settings_of_others_stay_in_daemon_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "daemon.json"
+    path.write_text('{"debug": true}')
+    ours_there(tmp_path, OURS)
+    release(tmp_path, monkeypatch)
+    assert json.loads(path.read_text()) == {"debug": True}
+    path.write_text('{"live-restore": true}')
+    # Without a record, nothing there is ours.
+    assert release(tmp_path, monkeypatch)["changed"] is False
+
+
+def test_settings_stay_where_somebody_else_needs_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours_there(tmp_path, OURS)
+    result = release(tmp_path, monkeypatch, listed="web\t\tnginx:1\n")
+    assert (result["changed"], result["removed"]) == (False, [])
+    assert "stays: 1 container (web) of somebody else's" in result["left"]["engine"][0]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["daemon.json", "evenkeel"]
+
+
+@pytest.mark.parametrize(
+    ("text", "engine", "words"),
+    [
+        ("{", True, "is no JSON object"),
+        ("{}", False, "the engine does not run"),
+        ('{"data-root": "/srv"}', True, "without its data-root"),
+        ("{}", True, ""),
+    ],
+)
+def test_reasons_to_leave_daemon_json(text: str, engine: bool, words: str) -> None:
+    found = Found(text=text, record=record({"data-root": "/srv"}))
+    said = releasing(planned(found, options={}), [], engine, True, "/etc/docker/daemon.json")
+    assert (words in said) if words else said == ""

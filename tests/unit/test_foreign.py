@@ -468,20 +468,23 @@ def test_engine_that_does_not_answer_is_told(tmp_path: Path) -> None:
 def test_database_is_ours_where_our_configuration_is(tmp_path: Path) -> None:
     database, settings = tmp_path / "web.db", tmp_path / "web.ini"
     database.write_bytes(b"\x00\xff")
-    given = {"paths": [str(database)], "ours": settings, "marks": MARKS}
+    given = {"paths": [str(database)], "ours": [settings, tmp_path / "note"], "marks": MARKS}
     assert sentences(uses=[given]) == [f"{database} was not made by this project"]
     settings.write_text("x = 1\n")
     assert len(sentences(uses=[given])) == 1
     settings.write_text("# written by evenkeel\n")
     assert sentences(uses=[given]) == []
-    assert sentences(uses=[given | {"ours": tmp_path / "none", "paths": [str(tmp_path / "missing")]}]) == []
+    settings.unlink()
+    (tmp_path / "note").write_text("written by evenkeel: it stays\n")
+    assert sentences(uses=[given]) == []
+    assert sentences(uses=[given | {"ours": [tmp_path / "none"], "paths": [str(tmp_path / "missing")]}]) == []
 
 
 def test_adopted_database_is_copied_and_a_folder_is_not(tmp_path: Path) -> None:
     database, folder = tmp_path / "web.db", tmp_path / "data"
     database.write_bytes(b"\x00")
     folder.mkdir()
-    given = parameters(uses=[{"paths": [str(database), str(folder)], "ours": tmp_path / "none"}])
+    given = parameters(uses=[{"paths": [str(database), str(folder)], "ours": [tmp_path / "none"]}])
     # An empty folder is nobody's.
     assert [find.adopting for find in search(given, FakeHost()).found] == [
         f"goes on with it and keeps a copy as {database}.before-evenkeel"
