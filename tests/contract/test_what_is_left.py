@@ -39,6 +39,8 @@ GOES_BY = {
     "{{ __backend_app_secrets }}/{{ item }}": "/secrets",
     "{{ __grafana_dashboards_folder }}/{{ item | basename }}": "{{ __grafana_dashboards_folder }}",
     "{{ __haproxy_map }}": "/etc/haproxy/evenkeel-*.map",
+    # Pages of services in maintenance.
+    "{{ item.value }}": "/etc/haproxy/evenkeel-*.html",
     "/etc/prometheus/file_sd/{{ item.name }}.yml": "__prometheus_target_files",
     "/etc/prometheus/rules/{{ item | basename }}": "__prometheus_rule_files",
     "/usr/local/bin/{{ item }}": "'/usr/local/bin/'",
