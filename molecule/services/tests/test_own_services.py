@@ -17,15 +17,23 @@ from typing import Any
 import aiohttp
 import pytest
 import requests
-from changes import deploys_log, expect, played
+from changes import deploys_log, expect, played, rolled
 from described import SETTINGS, described, ids, run
+from faults import crash, reboot
 from scenario import PROJECT, Scenario, wait_until
 from under_load import Outcome, states, under_load, wait_until_all_up
 
 MIX = "GET /=90,GET /wait/0.5=10,POST /=5,POST /wait/0.5=5"
 PICTURES = {"Host": "pictures.example.com"}
 SHOP_LOAD = ("--mix", MIX)
-PICTURES_LOAD = ("--mix", "GET /=100,POST /order=10", "--header", "Host: pictures.example.com")
+WWW = {"Host": "www.example.com"}
+# Three frameworks at once: what is neither news nor books is the shop's.
+FRAMEWORKS = ("shop", "news", "books")
+WWW_MIX = (
+    "GET /=30,GET /wait/0.5=5,GET /news=30,GET /news/wait/0.5=5,GET /books=25,GET /books/wait/0.5=5,"
+    "POST /=2,POST /wait/0.5=2,POST /news=1,POST /news/wait/0.5=2,POST /books=1,POST /books/wait/0.5=2"
+)
+WWW_LOAD = ("--mix", WWW_MIX, "--header", "Host: www.example.com")
 MEGABYTE = 1024 * 1024
 
 
@@ -34,16 +42,17 @@ def url(scenario: Scenario) -> str:
     return f"http://{scenario.addresses['balancer']}"
 
 
-def versions(url: str) -> set[str]:
-    """Return the versions of the shop that answer."""
-    return {requests.get(url, timeout=5).json()["version"].partition("-")[0] for _ in range(8)}
+def versions(url: str, path: str = "/") -> set[str]:
+    """Return the versions that answer at a path: the shop's, or that of another framework."""
+    return {requests.get(url + path, headers=WWW, timeout=5).json()["version"].partition("-")[0] for _ in range(8)}
 
 
-@contextmanager
-def rolled(scenario: Scenario, *arguments: str) -> Iterator[None]:
-    """A playbook runs to its end."""
-    run(scenario, *arguments)
-    yield
+def fails(scenario: Scenario, broken: dict[str, Any], *told: str, service: str = "shop") -> None:
+    """A roll-out fails at its first host, is undone, and says why."""
+    with described(**{service: broken}) as bad:
+        said = played(scenario, "deploy.yml", "-i", bad, "-e", f"service={service}", wanted=2)
+    assert "The roll-out failed on backend-1 and was undone: the old version runs everywhere" in said
+    assert [sentence for sentence in told if sentence not in said] == [], said
 
 
 def logs(scenario: Scenario) -> list[dict[str, Any]]:
@@ -98,14 +107,38 @@ def test_services_are_told_apart_by_host_and_path(scenario: Scenario, url: str) 
 def test_roll_out_of_one_leaves_the_other_alone(scenario: Scenario, url: str, tmp_path: Path) -> None:
     before = ids(scenario, "pictures")
     for playbook, wanted in ((("deploy.yml", "-e", "version=2.0"), "2.0"), (("rollback.yml",), "1.0")):
-        change = rolled(scenario, *playbook, "-e", "service=shop")
+        change = rolled(scenario, *playbook, "-i", str(SETTINGS), "-e", "service=shop")
         nothing_lost(under_load(scenario, tmp_path / "shop.gz", change, seconds=1, arguments=SHOP_LOAD))
         expect(versions(url), {wanted})
     assert "deploy service=shop hosts=backend-1,backend-2 from=1.0-" in deploys_log(scenario)[-2]
-    change = rolled(scenario, "deploy.yml", "-e", "service=shop", "-e", "version=3.0")
-    nothing_lost(under_load(scenario, tmp_path / "pictures.gz", change, seconds=1, arguments=PICTURES_LOAD))
     assert ids(scenario, "pictures") == before
-    run(scenario, "rollback.yml", "-e", "service=shop")
+
+
+def test_two_frameworks_change_in_one_roll_out_and_go_back_one_by_one(
+    scenario: Scenario, url: str, tmp_path: Path
+) -> None:
+    # The load is the shop's too, which does not change.
+    before = ids(scenario, "shop")
+
+    @contextmanager
+    def back() -> Iterator[None]:
+        for service in ("news", "books"):
+            run(scenario, "rollback.yml", "-e", f"service={service}")
+        yield
+
+    with described(news={"version": "2.0"}, books={"version": "2.0"}) as changed:
+        deploy = rolled(scenario, "deploy.yml", "-i", changed)
+        for change, wanted in ((deploy, "2.0"), (back(), "1.0")):
+            nothing_lost(under_load(scenario, tmp_path / "www.gz", change, seconds=1, arguments=WWW_LOAD))
+            expect({path: versions(url, path) for path in ("/news", "/books")}, {"/news": {wanted}, "/books": {wanted}})
+    assert ids(scenario, "shop") == before
+
+
+def test_stream_of_events_may_be_silent_for_longer_than_an_answer(url: str) -> None:
+    # The service's timeout is 5 s. A POST is not tried again.
+    late = requests.post(f"{url}/news/wait/6", headers=WWW, timeout=20)
+    assert late.status_code == 504
+    assert requests.get(f"{url}/news/events/6", headers=WWW, timeout=20).text == "data: first\n\ndata: second\n\n"
 
 
 def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: str, tmp_path: Path) -> None:
@@ -189,26 +222,14 @@ def test_host_takes_itself_out_before_anything_stops(scenario: Scenario) -> None
     wait_until_all_up(scenario)
 
 
-def test_reboot_of_a_host_loses_nothing_of_an_application_that_does_not_drain(
-    scenario: Scenario, tmp_path: Path
-) -> None:
-    @contextmanager
-    def reboot() -> Iterator[None]:
-        scenario.reboot("backend-1")
-        yield
-
-    nothing_lost(under_load(scenario, tmp_path / "shop.gz", reboot(), seconds=10, arguments=SHOP_LOAD))
+def test_reboot_of_a_host_loses_nothing_of_applications_that_do_not_drain(scenario: Scenario, tmp_path: Path) -> None:
+    rebooted = reboot(scenario, "backend-1")
+    nothing_lost(under_load(scenario, tmp_path / "www.gz", rebooted, seconds=10, arguments=WWW_LOAD))
 
 
-def test_killed_container_loses_what_was_in_flight_and_no_get(scenario: Scenario, tmp_path: Path) -> None:
-    host = scenario.host("backend-2")
-
-    @contextmanager
-    def kill() -> Iterator[None]:
-        host.check_output("kill -KILL $(docker top backend_shop -o pid | tail -n +2)")
-        yield
-
-    nothing_lost(under_load(scenario, tmp_path / "shop.gz", kill(), seconds=5, arguments=SHOP_LOAD))
+def test_killed_containers_lose_what_was_in_flight_and_no_get(scenario: Scenario, tmp_path: Path) -> None:
+    killed = crash(scenario, "backend-2", *FRAMEWORKS)
+    nothing_lost(under_load(scenario, tmp_path / "www.gz", killed, seconds=5, arguments=WWW_LOAD))
 
 
 def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_roll_out(
@@ -255,20 +276,41 @@ def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_r
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        ({"port": 5001, "host_port": 5000}, "It listens on port 5000, and not on 5001 (port)."),
-        ({"ready": {"path": "/wait/20", "seconds": 9}, "memory": "512m"}, "no whole answer in"),
+        ({"port": 5001, "host_port": 5000}, ["It listens on port 5000, and not on 5001 (port)."]),
+        ({"ready": {"path": "/wait/20", "seconds": 9}, "memory": "512m"}, ["no whole answer in"]),
         (
             {"command": ["python3", "-c", "open('/srv/x', 'w')"], "read_only": True},
-            "Its root is read-only (read_only), and it tried to write to /srv/x: name that in tmpfs or volumes.",
+            [
+                "and was started again",
+                "Its root is read-only (read_only), and it tried to write to /srv/x: name that in tmpfs or volumes.",
+            ],
         ),
     ],
 )
 def test_container_that_never_gets_ready_says_why(
-    scenario: Scenario, url: str, broken: dict[str, Any], told: str
+    scenario: Scenario, url: str, broken: dict[str, Any], told: list[str]
 ) -> None:
     # The application itself goes on, whatever the roll-out meets.
-    with described(shop={"ready": {"path": "/", "seconds": 3}} | broken) as bad:
-        said = played(scenario, "deploy.yml", "-i", bad, "-e", "service=shop", wanted=2)
-    assert "The roll-out failed on backend-1 and was undone: the old version runs everywhere" in said
-    assert told in said
+    fails(scenario, {"ready": {"path": "/", "seconds": 3}} | broken, *told)
     expect(versions(url), {"1.0"})
+
+
+def test_container_that_needs_too_much_memory_says_so(scenario: Scenario, url: str) -> None:
+    if scenario.host("backend-1").check_output("docker info --format '{{.MemoryLimit}}'") != "true":
+        pytest.skip("the hosts' kernel lets no engine limit memory (no controller for it), so nobody is killed")
+    broken = {"memory": "64m", "command": ["python3", "-c", "b'x' * 10**9"], "ready": {"path": "/", "seconds": 3}}
+    fails(scenario, broken, "It used more memory than it may (memory), and the kernel killed it.")
+    expect(versions(url), {"1.0"})
+
+
+def test_version_that_answers_500_is_undone_and_no_client_notices(scenario: Scenario, url: str, tmp_path: Path) -> None:
+    @contextmanager
+    def failing() -> Iterator[None]:
+        broken = {"env": {"MODE": "broken"}, "ready": {"path": "/news", "seconds": 3}}
+        fails(scenario, broken, "did not answer as wanted within 3 s: last it said 500", service="news")
+        yield
+
+    outcome = under_load(scenario, tmp_path / "www.gz", failing(), seconds=1, arguments=WWW_LOAD)
+    nothing_lost(outcome)
+    assert outcome.failed("POST") == [], outcome
+    assert versions(url, "/news") == {"1.0"}
