@@ -61,6 +61,12 @@ def logs(scenario: Scenario) -> list[dict[str, Any]]:
     return [json.loads(scenario.host(name).check_output(command)) for name in scenario.backends]
 
 
+def questions(scenario: Scenario) -> int:
+    """Return how often the shop's containers were asked for /."""
+    command = "docker logs backend_shop 2>&1 | grep -c '\"GET / '"
+    return sum(int(scenario.host(name).run(command).stdout) for name in scenario.backends)
+
+
 def nothing_lost(outcome: Outcome) -> None:
     """Fail where a GET failed, or a POST that was not in flight when it happened."""
     assert outcome.summary.valid, outcome
@@ -144,9 +150,8 @@ def test_stream_of_events_may_be_silent_for_longer_than_an_answer(url: str) -> N
 def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: str, tmp_path: Path) -> None:
     before = ids(scenario, "pictures")
     log = {"driver": "local", "options": {"max-size": "1m", "max-file": 2}}
-    with described(
-        shop={"env": {"MODE": "sale"}, "host_port": 5001, "ready": {"command": ["true"]}, "log": log}
-    ) as changed:
+    shop = {"env": {"MODE": "sale"}, "host_port": 5001, "ready": {"command": ["true"]}, "log": log}
+    with described(shop=shop) as changed:
 
         @contextmanager
         def change() -> Iterator[None]:
@@ -156,10 +161,13 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
         nothing_lost(under_load(scenario, tmp_path / "shop.gz", change(), seconds=1, arguments=SHOP_LOAD))
         assert requests.get(url, timeout=5).json()["mode"] == "sale"
         assert logs(scenario) == [{"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}] * 2
-        # The engine gives them back in words of its own, and that is no difference.
-        rolled_out = ids(scenario, "shop")
-        played(scenario, "site.yml", "-i", changed, "--tags", "backend_app")
-        assert ids(scenario, "shop") == rolled_out
+    # The same again, and closed to all: no container is another, clients are refused, the run's own question is not.
+    rolled_out, asked = ids(scenario, "shop"), questions(scenario)
+    with described(shop=shop | {"allow": ["192.0.2.1"]}) as closed:
+        played(scenario, "site.yml", "-i", closed, "--tags", "backend_app,haproxy")
+    assert ids(scenario, "shop") == rolled_out
+    assert questions(scenario) == asked + 1
+    assert requests.get(url, timeout=5).status_code == 403
     # Back, and a setting that is gone is gone.
     run(scenario, "deploy.yml", "-e", "service=shop")
     assert requests.get(url, timeout=5).json()["mode"] == ""
