@@ -119,6 +119,13 @@ def wait_until_all_up(scenario: Scenario) -> None:
     wait_until(lambda: found() == {"UP"}, "every backend is UP", seconds=120)
 
 
+def waiting(scenario: Scenario) -> int:
+    """Return how many requests the balancer still has, its queues included."""
+    url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
+    rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
+    return sum(int(row["scur"]) + int(row["qcur"] or 0) for row in rows if row["svname"] == "BACKEND")
+
+
 def answers(url: str) -> bool:
     """Return whether somebody is there and says 200."""
     try:
@@ -158,6 +165,8 @@ def under_load(
 ) -> Outcome:
     """Let faults last for some seconds under load, wait until every backend serves again, return what clients saw."""
     wait_until_all_up(scenario)
+    # What a test before has sent too much of may still be worked off.
+    wait_until(lambda: waiting(scenario) == 0, "nothing is left of the load before", seconds=60)
     with load(scenario, records, *arguments):
         time.sleep(WARM_UP)
         with ExitStack() as stack:

@@ -111,12 +111,16 @@ def only_ours(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -
 
 
 def roll_out_order(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the hosts of a roll-out, those first that a killed one has left half-way: they may not be UP."""
+    """Return the hosts of a roll-out in the inventory's order, whichever was compared first.
+
+    Those that a killed one has left half-way come before the others: they may not be UP.
+    """
+    places = {str(name): place for place, name in enumerate(hostvars)}
 
     def whole(name: str) -> bool:
         return not any(swap.get("former", False) for swap in _swaps(hostvars[name]).values())
 
-    return sorted((str(name) for name in names), key=whole)
+    return sorted((str(name) for name in names), key=lambda name: (whole(name), places[name]))
 
 
 def brings_foreign(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:

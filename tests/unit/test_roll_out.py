@@ -270,7 +270,8 @@ def test_hosts_that_were_left_half_way_come_first() -> None:
         "two": {"backend_app_swap": {"shop": {"former": False}, "app": {"former": True}}},
         "x": {},
     }
-    assert roll_out_order(["one", "x", "two"], hostvars) == ["two", "one", "x"]
+    # And those in the order of the inventory, whichever was first here.
+    assert roll_out_order(["x", "one", "two"], hostvars) == ["two", "one", "x"]
 
 
 FOREIGN = "registry.example.com/app:1"
