@@ -107,7 +107,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests but those on VMs (an hour on two cores)
+test: ## All tests but those on VMs (60 to 85 minutes on two cores)
 	$(MAKE) --jobs=2 --output-sync=target lint unit
 	$(MAKE) molecule-default
 	$(MAKE) --jobs=2 --output-sync=target molecule-services oldest-aside
