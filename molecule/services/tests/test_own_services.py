@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import kills
 import pytest
 import requests
-from changes import deploys_log, expect, played, rolled
+from changes import BALANCER, deploys_log, expect, played, rolled
 from described import SETTINGS, described, ids, run
 from faults import crash, reboot
 from scenario import PROJECT, Scenario, wait_until
@@ -175,27 +176,39 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
     assert ids(scenario, "pictures") == before
 
 
+def serving(scenario: Scenario, *arguments: str) -> list[set[str]]:
+    """Run a playbook, and return which servers of the shop served meanwhile, at one look after the other."""
+    seen = []
+    with ThreadPoolExecutor() as threads:
+        run_ = threads.submit(played, scenario, *arguments)
+        while not run_.done():
+            found = states(scenario, "shop").items()
+            # Some checks from being DOWN it serves all the same.
+            seen.append({name for name, status in found if status.startswith("UP")})
+            time.sleep(0.1)
+        run_.result()
+    return seen
+
+
+def beside(scenario: Scenario) -> list[str]:
+    """Return the ids of the containers that stand in for others, by backend."""
+    look = "docker ps --all --quiet --filter name=_next"
+    return [scenario.host(name).check_output(look) for name in scenario.backends]
+
+
 def test_new_container_serves_beside_the_old_one(scenario: Scenario, url: str, tmp_path: Path) -> None:
     seen: list[set[str]] = []
-
-    def beside() -> list[str]:
-        look = "docker ps --all --quiet --filter name=_next"
-        return [scenario.host(name).check_output(look) for name in scenario.backends]
-
     with described(shop={"surge_port": 5010}) as changed:
-        played(scenario, "site.yml", "-i", changed, "--limit", "balancer", "--tags", "haproxy")
+        shop = ("-i", changed, "-e", "service=shop")
+        deploy = ("deploy.yml", *shop, "-e", "version=2.0")
+        played(scenario, "site.yml", "-i", changed, *BALANCER)
 
         @contextmanager
         def change() -> Iterator[None]:
-            deploy = ("deploy.yml", "-i", changed, "-e", "service=shop", "-e", "version=2.0")
-            with ThreadPoolExecutor() as threads:
-                deployed = threads.submit(played, scenario, *deploy)
-                while not deployed.done():
-                    found = states(scenario, "shop").items()
-                    # Some checks from being DOWN it serves all the same.
-                    seen.append({name for name, status in found if status.startswith("UP")})
-                    time.sleep(0.1)
-                deployed.result()
+            # Killed while the old container is away: the new one serves on, and the next run mends that first.
+            assert kills.killed(scenario, deploy, lambda _, name: "replace | Put the former container aside" in name)
+            assert [len(each.split()) for each in beside(scenario)] == [1, 0]
+            seen.extend(serving(scenario, *deploy))
             yield
 
         try:
@@ -204,13 +217,19 @@ def test_new_container_serves_beside_the_old_one(scenario: Scenario, url: str, t
             # Never fewer than without a roll-out, since others served meanwhile.
             assert min(map(len, seen)) == len(scenario.backends)
             assert {f"{name}_next" for name in scenario.backends} <= set.union(*seen)
-            assert beside() == ["", ""]
+            assert beside(scenario) == ["", ""]
             # A version that never gets ready: the old one has not even been stopped.
             before = ids(scenario, "shop")
             broken = {"surge_port": 5010, "port": 5001, "host_port": 5000, "ready": {"seconds": 3}}
             fails(scenario, broken, "It listens on port 5000, and not on 5001 (port).")
             assert ids(scenario, "shop") == before
-            assert beside() == ["", ""]
+            # Whom an operator has taken out, nobody stands in for.
+            played(scenario, "drain.yml", *shop, "-e", "target=backend-2")
+            served = set.union(*serving(scenario, "rollback.yml", *shop))
+            played(scenario, "ready.yml", *shop, "-e", "target=backend-2")
+            assert served == {"backend-1", "backend-1_next"}
+            expect(versions(url), {"1.0"})
+            assert beside(scenario) == ["", ""]
             assert states(scenario, "shop") == {
                 name: status for host in scenario.backends for name, status in ((host, "UP"), (f"{host}_next", "MAINT"))
             }
