@@ -35,7 +35,8 @@ def test_committed_dashboards_are_what_the_code_makes() -> None:
         (
             "RPS per backend",
             "reqps",
-            'sum by (server) (rate(haproxy_server_http_responses_total{proxy=~"$service"}[$__rate_interval]))',
+            'sum by (server) (label_replace(rate(haproxy_server_http_responses_total{proxy=~"$service"}'
+            '[$__rate_interval]), "server", "$1", "server", "(.+)_next"))',
         ),
         ("Total RPS", "reqps", 'sum(rate(haproxy_frontend_http_responses_total{proxy="site"}[$__rate_interval]))'),
     ],

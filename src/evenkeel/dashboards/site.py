@@ -77,7 +77,9 @@ def cpu_per_backend() -> timeseries.Panel:
 
 def rps_per_backend() -> timeseries.Panel:
     """Responses by backend, as the balancer counts them."""
-    expr = f"sum by (server) (rate(haproxy_server_http_responses_total{{{BACKEND}}}{RATE}))"
+    # In a roll-out a second server stands in for the backend's own (surge_port).
+    rates = f"rate(haproxy_server_http_responses_total{{{BACKEND}}}{RATE})"
+    expr = f'sum by (server) (label_replace({rates}, "server", "$1", "server", "(.+)_next"))'
     return (
         backend_lines("RPS per backend", "reqps", place(12, 0, 12, 8))
         .description("Responses of each backend, counted at the balancer.")
@@ -99,7 +101,9 @@ def backend_state() -> statetimeline.Panel:
     """What the balancer thinks of each backend; its exporter has a series a state, 1 where it holds."""
     numbers = {"UP": 1, "MAINT": 2, "DRAIN": 3, "NOLB": 4}
     expr = " + ".join(
-        f'{number} * max by (instance, proxy, server) (haproxy_server_status{{{BACKEND},state="{state}"}})'
+        # What stands in for a backend in a roll-out is in maintenance at all other times.
+        f"{number} * max by (instance, proxy, server) "
+        f'(haproxy_server_status{{{BACKEND},server!~".+_next",state="{state}"}})'
         for state, number in numbers.items()
     )
     mapping = {
