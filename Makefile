@@ -169,7 +169,7 @@ bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (abou
 	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/failover_table.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-images
-bench-images: $(VENV)/ready ## The same of a few frameworks' images in the place of the guide's API (about 40 minutes)
+bench-images: $(VENV)/ready ## The same of a few frameworks' images in the place of the guide's API (about 25 minutes)
 	PYTHONPATH=src:molecule/shared:bench $(WITH_ARGS) python bench/image_table.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-kills
