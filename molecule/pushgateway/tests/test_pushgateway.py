@@ -45,6 +45,12 @@ def series(url: str) -> set[str]:
     return {line for line in lines if line.startswith("test_")}
 
 
+def delete(url: str, name: str) -> None:
+    """Delete a group, and wait until it is gone: the Pushgateway says 202 and deletes later."""
+    assert requests.delete(group(url, name), timeout=5).status_code == 202
+    wait_until(lambda: series(url) == set(), "the group is gone")
+
+
 def ready(host: Any, url: str) -> bool:
     return bool(host.run("curl --fail --silent %s/-/ready", url).rc == 0)
 
@@ -55,8 +61,7 @@ def test_pushed_group_is_kept_replaced_and_deleted(url: str) -> None:
     requests.put(group(url, "a"), data="test_one 3\n", timeout=5)
     assert series(url) == {'test_one{instance="a",job="test"} 3'}
     assert 'push_time_seconds{instance="a",job="test"}' in requests.get(f"{url}/metrics", timeout=5).text
-    requests.delete(group(url, "a"), timeout=5)
-    assert series(url) == set()
+    delete(url, "a")
 
 
 def test_only_its_own_address_answers(host: Any, address: str) -> None:
@@ -89,7 +94,7 @@ def test_killed_process_comes_back_by_itself_and_knows_nothing_old(host: Any, ur
     wait_until(lambda: container(host)["State"]["Pid"] not in {0, before} and ready(host, url), "it is back")
     assert series(url) == set()
     assert requests.put(group(url, "new"), data="test_one 1\n", timeout=5).status_code == 200
-    requests.delete(group(url, "new"), timeout=5)
+    delete(url, "new")
 
 
 def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host: Any, url: str) -> None:
@@ -99,7 +104,7 @@ def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host
     assert run.returncode == 0, run.stdout
     assert (container(host)["Id"], container(host)["State"]["Pid"]) == (before["Id"], before["State"]["Pid"])
     assert series(url) == {'test_one{instance="kept",job="test"} 1'}
-    requests.delete(group(url, "kept"), timeout=5)
+    delete(url, "kept")
 
 
 def test_container_of_others_is_refused_and_put_aside_when_said(scenario: Scenario, host: Any, address: str) -> None:
