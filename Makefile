@@ -26,11 +26,12 @@ OLDEST := 3.11
 UNLINTED := *.md docs src tests playbooks/group_vars playbooks/vars_plugins
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
-PARALLEL ?= 3
+PARALLEL ?= 2
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 # The longest first, so that none of them is alone at the end.
 LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
 ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default molecule-services molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
+ASIDE ?= oldest $(ROLE_SCENARIOS)
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -107,11 +108,20 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests but those on VMs (60 to 85 minutes on two cores)
+test: ## All tests but those on VMs (about 40 minutes on two cores)
 	$(MAKE) --jobs=2 --output-sync=target lint unit
+	$(MAKE) --jobs=2 --output-sync=target measured aside
+
+# What measures load, one after the other, leaves half of the machine idle. What measures none takes that half only: its
+# processes and its hosts give way.
+.PHONY: measured
+measured:
 	$(MAKE) molecule-default
-	$(MAKE) --jobs=2 --output-sync=target molecule-services oldest-aside
-	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS)
+	$(MAKE) molecule-services
+
+.PHONY: aside
+aside:
+	nice -n 19 $(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ASIDE)
 
 .PHONY: test-vm
 test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power cuts
@@ -139,16 +149,9 @@ oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
 	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" lint unit; \
 	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
-# Beside a scenario that measures load, and leaves half of the machine idle: it takes that half only.
-.PHONY: oldest-aside
-oldest-aside:
-	nice -n 19 $(MAKE) oldest
-
-# What measures load by itself, since that wants the machine; then the roles, some at once: they wait more than they
-# work.
 .PHONY: molecule
-molecule: molecule-default molecule-services ## Run every scenario
-	$(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ROLE_SCENARIOS)
+molecule: ## Run every scenario
+	$(MAKE) --jobs=2 --output-sync=target measured aside ASIDE="$(ROLE_SCENARIOS)"
 
 # Each has hosts under names, ports and in a subnet of its own.
 .PHONY: molecule-%

@@ -22,6 +22,7 @@ import yaml
 from evenkeel.errors import EvenkeelError
 from evenkeel.lab import engine, hosts, inventory, mirror, settings, system
 from evenkeel.lab.__main__ import main
+from evenkeel.lab.kinds import containers
 from evenkeel.lab.settings import PROJECT, Host, Lab, host_list, parse_hosts, parse_subnet, site_names
 
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
@@ -215,3 +216,8 @@ def test_engine_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     second.join(60)
     assert codes == [0]
     assert asked.is_set()
+
+
+@pytest.mark.parametrize(("nice", "wanted"), [(0, ()), (5, ("--cpu-shares=336",)), (19, ("--cpu-shares=15",))])
+def test_hosts_give_way_as_their_maker_does(nice: int, wanted: tuple[str, ...]) -> None:
+    assert containers.cpu_shares(nice) == wanted
