@@ -121,7 +121,7 @@ measured:
 
 .PHONY: aside
 aside:
-	nice -n 19 $(MAKE) --jobs=$(PARALLEL) --output-sync=target $(ASIDE)
+	nice -n 19 $(MAKE) --keep-going --jobs=$(PARALLEL) --output-sync=target $(ASIDE)
 
 .PHONY: test-vm
 test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power cuts
