@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -36,9 +37,9 @@ _ARGUMENTS: dict[str, dict[str, Any]] = {
 _VERBS = (
     "add|ask|begin|choose|connect|do|drop|end|finish|free|give|install|keep|leave|let|limit|link|make|mend|mount|move|"
     "name|put|remove|rename|repeat|restore|run|save|say|see|set|start|stop|take|to go on|unhold|use|wait|write|"
-    "apt-get|apt-mark|chmod|roles/"
+    "there are|it has none|apt-get|apt-mark|chmod"
 )
-_MEND = re.compile(rf"(?<=[:;.,)?]) (?=(?:{_VERBS})\b)|(?<=: )(?=roles/)", re.IGNORECASE)
+_MEND = re.compile(rf"(?<=[:;.,)?]) (?=(?:{_VERBS})\b)", re.IGNORECASE)
 
 Row = dict[str, Any]
 
@@ -188,7 +189,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             rows += path_rows(looks, hosts)
             for host, each in asked.items():
                 rows += [found for failed in each.get("preflight_failed", []) for found in _failed(failed, hosts, host)]
-        said = table(rows, notes, shutil.get_terminal_size((110, 24)).columns - 8, given["looked"])
+        said = table(rows, notes, shutil.get_terminal_size((110, 24)).columns, given["looked"])
         if given["json"]:
             path = Path(given["json"]).expanduser()
             try:
@@ -199,10 +200,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     "msg": f"preflight_json is {path}, which can't be written ({error.strerror}): name a file in a "
                     f"folder of yours.\n{said if rows else ''}",
                 }
+        if rows or notes:
+            # Of a task's message Ansible makes two copies.
+            Display().display(f"\n{said}\n", color=constants.COLOR_ERROR if rows else None)
         if rows:
-            return {"failed": True, "msg": said}
-        if notes:
-            Display().display(said)
+            count = "what is wrong is" if len(rows) == 1 else f"the {len(rows)} things that are wrong are"
+            return {"failed": True, "msg": f"Nothing was changed: {count} in the table above."}
         return {"changed": False, "msg": "Nothing is wrong."}
 
     @staticmethod
