@@ -13,6 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 _ARGUMENTS: dict[str, dict[str, Any]] = {
+    # Whether nothing is looked at but that the host can be worked on.
+    "brief": {"type": "bool", "default": False},
     # The supported releases of each distribution, and machines.
     "platforms": {"type": "dict", "required": True},
     "architectures": {"type": "list", "elements": "str", "required": True},
@@ -74,9 +76,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Look, wait for what ends by itself, and return the result."""
         super().run(tmp, task_vars)
         _, given = self.validate_argument_spec(_ARGUMENTS)
-        facts: dict[str, Any] = self._execute_module(
-            "ansible.builtin.setup", {"gather_subset": _FACTS}, task_vars=task_vars
-        )
+        facts: dict[str, Any] = {}
+        if not given["brief"]:
+            facts = self._execute_module("ansible.builtin.setup", {"gather_subset": _FACTS}, task_vars=task_vars)
         if facts.get("failed") or facts.get("unreachable"):
             return facts
         limits = {"cloud-init": given["cloud_init_seconds"], "apt": given["apt_seconds"]}
@@ -91,13 +93,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             found = self._look(given, left, task_vars)
         if found.get("failed") or found.get("unreachable"):
             return found
-        problems = [*platform_problems(facts["ansible_facts"], given["platforms"], given["architectures"])]
+        known = facts.get("ansible_facts", {})
+        problems = platform_problems(known, given["platforms"], given["architectures"]) if known else []
         for name, words in found["waits"].items():
             what, mend = _WAITS[name]
-            problems.append(f"{what.format(words, limits[name]).capitalize()}. {mend}")
+            said = what.format(words, limits[name])
+            problems.append(f"{said[0].upper()}{said[1:]}. {mend}")
         return {
             "changed": False,
-            "ansible_facts": facts["ansible_facts"],
+            "ansible_facts": known,
             "problems": problems + found["problems"],
             "notes": found["notes"],
             "unreached": found["unreached"],
@@ -108,10 +112,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _look(
         self, given: Mapping[str, Any], wait: Mapping[str, int], task_vars: dict[str, Any] | None
     ) -> dict[str, Any]:
-        arguments = {name: given[name] for name in ("cloud_init", "disk_megabytes", "memory_megabytes", "paths")}
+        arguments = {
+            name: given[name] for name in ("brief", "cloud_init", "disk_megabytes", "memory_megabytes", "paths")
+        }
         before = time.time()
         found: dict[str, Any] = self._execute_module(
-            "preflight_host", {**arguments, "wait": dict(wait)}, task_vars=task_vars
+            "host_state", {**arguments, "wait": dict(wait)}, task_vars=task_vars
         )
         if "began" in found:
             found["clock"] = [found["ended"] - time.time(), found["began"] - before]

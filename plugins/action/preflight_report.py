@@ -71,7 +71,9 @@ def clock_problems(clocks: Mapping[str, Sequence[float]], seconds: float) -> dic
     # This machine decides between two.
     middles = sorted([0.0, *((low + high) / 2 for low, high in clocks.values())])
     middle = middles[len(middles) // 2] if len(clocks) > 1 else 0.0
-    reference = min([(0.0, 0.0), *(tuple(each) for each in clocks.values())], key=lambda each: abs(sum(each) / 2 - middle))
+    reference = min(
+        [(0.0, 0.0), *(tuple(each) for each in clocks.values())], key=lambda each: abs(sum(each) / 2 - middle)
+    )
     problems = {}
     for host, (low, high) in clocks.items() if seconds and len(clocks) > 1 else ():
         apart = max(low - reference[1], reference[0] - high)
@@ -113,7 +115,9 @@ def table(rows: Sequence[Row], notes: Sequence[Row], width: int, looked: bool) -
     column = min(max([4, *map(len, names)]), 24)
     room = max(width - column - 2, 40)
     count = "1 problem" if len(rows) == 1 else f"{len(rows)} problems"
-    lines = [f"{count}, and nothing was changed.{'' if looked else ' No host was asked.'}" if rows else "Worth knowing:"]
+    lines = [
+        f"{count}, and nothing was changed.{'' if looked else ' No host was asked.'}" if rows else "Worth knowing:"
+    ]
     lines += ["", f"{'HOST':{column}}  WHAT IS WRONG, AND BELOW IT HOW TO MEND IT"]
     for name, each in zip(names, [*rows, *notes], strict=True):
         if rows and notes and each is notes[0]:
@@ -136,7 +140,8 @@ def as_json(rows: Sequence[Row], notes: Sequence[Row], looked: bool) -> str:
 
     def sentence(text: str) -> str:
         text = " ".join(text.split()).rstrip(":;,")
-        return f"{text[:1].upper() if text[:2] == text[:2].lower() and ' ' in text else text[:1]}{text[1:]}"
+        # A command keeps its letters.
+        return text if re.match(r"(apt|chmod)", text) else f"{text[:1].upper()}{text[1:]}"
 
     def entry(each: Row) -> Row:
         what = " ".join(each["what"].split()).rstrip(":;,.")
@@ -156,7 +161,8 @@ def _callback() -> ModuleType:
     """Return the callback plugin that knows why a host can't be worked on."""
     path = Path(__file__).resolve().parents[1] / "callback/advice.py"
     spec = importlib.util.spec_from_file_location("evenkeel_advice", path)
-    assert spec and spec.loader
+    assert spec
+    assert spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -220,11 +226,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         callback = _callback()
         known = {name: variables[name] for name in callback.CONNECTION if name in variables}
         said = callback.advice(message, callback.describe(known, host), reached=reached)
-        what = f"{host} can't be {'worked on' if reached else 'reached'}"
-        mend = given["reach_advice"] or f"mend it, or leave it out with --limit 'all:!{host}'."
+        what = f"{host} can't be {'worked on' if reached else 'reached'}, so nothing was changed."
         # Its own words are the best there is where nobody knows better.
-        why = said or next((line.strip() for line in message.splitlines() if line.strip()), "it gave no reason")
-        return [{"hosts": [host], "what": f"{what}, so nothing was changed:", "mend": f"{mend} ({why.rstrip('.')}.)"}]
+        why = said or next((line.strip() for line in message.splitlines() if line.strip()), "It gave no reason")
+        otherwise = given["reach_advice"] or f"Or leave it out with --limit 'all:!{host}'."
+        return [{"hosts": [host], "what": what, "mend": f"{why[:1].upper()}{why[1:].rstrip('.')}. {otherwise}"}]
 
 
 def _failed(failed: Mapping[str, Any], hosts: Iterable[str], host: str) -> list[Row]:

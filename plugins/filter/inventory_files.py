@@ -18,9 +18,7 @@ _EXTENSIONS = ("", ".yml", ".yaml", ".json")
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def inventory_problems(
-    groups: Mapping[str, Sequence[str]], sources: Sequence[str]
-) -> list[str]:
+def inventory_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
     """Return which groups, files and lines of settings count for nobody, a sentence each.
 
     Args:
@@ -127,7 +125,8 @@ def _unread(folder: Path, known: set[str], what: str) -> Iterator[str]:
             yield f"{said}/{entry.name} is not read, since {said}/{read} is there too: put all into one of them."
         elif name not in known:
             hint = _hint(name, known)
-            yield f"{said}/{entry.name} is for the {what} `{name}`, which the inventory does not have{hint}: rename or remove it."
+            lacks = f"which the inventory does not have{hint}"
+            yield f"{said}/{entry.name} is for the {what} `{name}`, {lacks}: rename or remove it."
         first.setdefault(name, entry)
 
 

@@ -6,6 +6,7 @@ somebody has set are looked at; the roles' defaults are held right by the tests.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
 import functools
@@ -80,13 +81,18 @@ _CONNECTION = {
     *("ansible_python_interpreter", "ansible_remote_tmp", "ansible_shell_executable", "ansible_shell_type"),
     *("ansible_timeout", "ansible_user", "ansible_user_id"),
     *(f"ansible_become{name}" for name in ("", "_exe", "_flags", "_method", "_pass", "_password", "_user")),
-    *(f"ansible_ssh_{name}" for name in ("args", "common_args", "executable", "extra_args", "host", "pass", "password")),
+    *(
+        f"ansible_ssh_{name}"
+        for name in ("args", "common_args", "executable", "extra_args", "host", "pass", "password")
+    ),
     *(f"ansible_ssh_{name}" for name in ("pipelining", "port", "private_key_file", "retries", "timeout", "user")),
     *(f"ansible_sudo_{name}" for name in ("exe", "flags", "pass")),
 }
 # Longer names are no host names for the kernel.
 _HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-_ALGORITHMS = r"(roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie)([( ][\w(),. -]+)?"
+_ALGORITHMS = (
+    r"(roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie)([( ][\w(),. -]+)?"
+)
 # Of these the filter site_problems says where two are one.
 _PAIRED = {"backend_app_port", "pushgateway_port", "haproxy_bind_port", "haproxy_stats_port", "prometheus_port"}
 _PAIRED |= {"grafana_port", "backend_app_agent_port"}
@@ -378,45 +384,42 @@ class _Settings:
                 hint = f" ({near} is meant?)" if near else ""
                 self._say(
                     host,
-                    f"{name} is given with -e, and nothing reads it{hint}: leave it out, or write it right. A name that "
-                    "belongs to something else goes into preflight_other_names.",
+                    f"{name} is given with -e, and nothing reads it{hint}: leave it out, or write it right. A name "
+                    "that belongs to something else goes into preflight_other_names.",
                 )
 
     def _check_ports(self, host: str) -> None:
         """Say which ports are SSH's, and which are one with another role's."""
+        raw = self.raw[host]
+        # Where SSH goes another way than the site, nothing is known but its usual port.
+        direct = str(raw.get("service_address", "")) in {"", str(raw.get("ansible_host", ""))}
+        ssh = {"22", str(raw.get("ansible_port", 22))} if direct else {"22"}
+        for port, names in self._ports(host).items():
+            for name in names if str(port) in ssh else ():
+                self._say(host, f"{name} of {{hosts}} is {port}, where SSH listens: set it to another port.")
+            # Those of services are told with the paired ones.
+            new = [name for name in names if name not in _PAIRED and "." not in name]
+            if port and new and len(names) > 1:
+                self._say(host, f"{' and '.join(names)} of {{hosts}} are both {port}: set one of them to another port.")
+
+    def _ports(self, host: str) -> dict[int, list[str]]:
+        """Return the settings by port; 0 is none."""
         held: dict[int, list[str]] = {}
         services = bool(self._allowed(host, "site_services", {}))
         for role, entries in self.options.items():
             for name, option in entries.items() if host in self.places.get(role, []) else ():
                 if name.endswith("_port") and not (services and name == "backend_app_port"):
-                    port = str(self._allowed(host, name, option.get("default")))
-                    held.setdefault(int(port) if re.fullmatch(r"\d{1,5}", port) else 0, []).append(name)
-        try:
+                    text = str(self._allowed(host, name, option.get("default")))
+                    held.setdefault(int(text) if re.fullmatch(r"\d{1,5}", text) else 0, []).append(name)
+        with contextlib.suppress(Exception):  # services_problems says what is wrong with them
             for service in self.hostvars[host]["topology_services_told"] if services else ():
                 for key in ("host_port", "surge_port"):
-                    if service[key]:
-                        held.setdefault(int(service[key]), []).append(f"site_services.{service['name']}.{key}")
-        except Exception:  # noqa: BLE001, S110 - services_problems says what is wrong with them
-            pass
-        raw = self.raw[host]
-        direct = str(raw.get("service_address", "")) in {"", str(raw.get("ansible_host", ""))}
-        ssh = {"22", str(raw.get("ansible_port", 22))} if direct else {"22"}
-        for port, names in held.items():
-            if str(port) in ssh:
-                for name in names:
-                    self._say(host, f"{name} of {{hosts}} is {port}, where SSH listens: set it to another port.")
-            # Those of services are told with the paired ones.
-            new = [name for name in names if name not in _PAIRED and "." not in name]
-            if port and new and len(names) > 1:
-                self._say(
-                    host, f"{' and '.join(names)} of {{hosts}} are both {port}: set one of them to another port."
-                )
+                    held.setdefault(int(service[key]), []).append(f"site_services.{service['name']}.{key}")
+        return held
 
     def _check_scrapes(self) -> None:
         for host in self.places.get("prometheus", []):
-            interval, timeout = (
-                self._duration(host, f"prometheus_scrape_{name}") for name in ("interval", "timeout")
-            )
+            interval, timeout = (self._duration(host, f"prometheus_scrape_{name}") for name in ("interval", "timeout"))
             if timeout > interval > 0:
                 self._say(
                     host,
@@ -534,7 +537,8 @@ def _mapping_problems(name: str, known: Mapping[str, Option], value: Mapping[str
             yield f"{name} of {{hosts}} lacks `{key}`: add it."
     for key in value:
         if key not in known:
-            yield f"{name} of {{hosts}} has `{key}`, which is unknown{_hint(str(key), known)}: write it right, or remove it."
+            hint = _hint(str(key), known)
+            yield f"{name} of {{hosts}} has `{key}`, which is unknown{hint}: write it right, or remove it."
 
 
 def _text_problems(name: str, option: Option, value: Any, units: tuple[str, str] | None, shown: str) -> Iterator[str]:
@@ -580,7 +584,7 @@ def _word_problems(name: str, option: Option, value: str, default: str) -> Itera
     if ("\n" in value or "\r" in value) and "command" not in option.get("description", "").lower():
         yield f"{name} of {{hosts}} has a line break: write it in one line, without | or > (at its end, >- removes it)."
     elif name.endswith("_version") and not re.fullmatch(r"\w[\w.+~-]*", value):
-        yield f'{name} of {{hosts}} is "{value}", which is no version: letters, digits, `.`, `-` and `_` make one; write it so.'
+        yield f'{name} of {{hosts}} is "{value}", which is no version: use letters, digits, `.`, `-` and `_`.'
     elif name.endswith("_version") and value.lower() in _MOVING:
         yield f'{name} of {{hosts}} is "{value}", which moves: name one version, such as "{default}".'
     elif name == "haproxy_balance" and not re.fullmatch(_ALGORITHMS, value):

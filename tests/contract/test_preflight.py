@@ -37,7 +37,9 @@ def site(
     )
 
 
-def refused(run: subprocess.CompletedProcess[str], sentence: str, plays: str = r"Preflight|Teardown \| The hosts") -> None:
+def refused(
+    run: subprocess.CompletedProcess[str], sentence: str, plays: str = r"Preflight|Teardown \| The hosts"
+) -> None:
     """Assert that the run failed with the sentence, before it came to a play that changes anything."""
     words = " ".join((run.stdout + run.stderr).split())
     assert run.returncode != 0, words
@@ -148,6 +150,34 @@ def test_teardown_without_a_host_that_answers_asks_nobody_and_names_them(tmp_pat
     refused(run, "lb, one, two can't be reached or worked on, so nothing was removed there", "Preflight|Teardown")
     assert "TASK [Ask every host for an answer]" in run.stdout
     assert not any(f"TASK [{task}" in run.stdout for task in ("Ask]", "Take", "haproxy"))
+
+
+def test_all_that_is_wrong_is_in_one_table_and_in_json_though_no_host_answers(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND.replace("127.0.9.3", "127.0.9.2"))
+    found = tmp_path / "found.json"
+    arguments = ["-e", f"preflight_json={found}", "-e", "haproxy_timeout_queue=5", "-e", "verison=2"]
+    run = site(inventory, *arguments, playbook="preflight.yml")
+    refused(run, "6 problems, and nothing was changed. HOST WHAT IS WRONG")
+    said = json.loads(found.read_text())
+    assert not said["ok"]
+    assert {tuple(each["hosts"]) for each in said["problems"]} >= {("one", "two"), ("lb",), ("one",), ("two",)}
+    assert all(each["mend"] for each in said["problems"])
+    # Without the wrong settings, site.yml takes a host out of reach for one that is left out.
+    assert "Look for what somebody else set up" not in run.stdout
+
+
+def test_later_start_is_refused(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    refused(site(inventory, "--start-at-task", "Say where to look"), "--start-at-task leaves out the checks")
+
+
+def test_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    run = site(inventory, "-e", "preflight_json=/nowhere/found.json", "--limit", "lb", playbook="preflight.yml")
+    refused(run, "preflight_json is /nowhere/found.json, which can't be written (No such file or directory)")
 
 
 def test_tag_runs_its_role_with_the_checks() -> None:
@@ -286,4 +316,5 @@ def test_hosts_that_do_not_answer_are_named_before_a_roll_out(
     # All are asked, and each gets Ansible's reason in plain words and what the roll-out makes of it.
     for host, address in (("lb", "127.0.9.1"), ("one", "127.0.9.2"), ("two", "127.0.9.3")):
         assert f"{host}: {address} port 9: Connection refused. See that the host is up" in words
-        assert f"{host} can't be reached, so nothing was changed: mend it, or leave it out" in words
+        assert f"{host} can't be reached, so nothing was changed. {address} port 9: Connection refused." in words
+        assert f"Or leave it out with --limit 'all:!{host}'." in words

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def command_line() -> Iterator[None]:
 
 
 def option(arguments: list[str], name: str) -> list[str]:
-    return [value for word, value in zip(arguments, arguments[1:], strict=False) if word == name]
+    return [value for word, value in pairwise(arguments) if word == name]
 
 
 def said(folder: Path, case: dict[str, Any]) -> list[str]:
@@ -63,7 +64,7 @@ def said(folder: Path, case: dict[str, Any]) -> list[str]:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
     arguments = [word.replace("{folder}", str(folder)) for word in case.get("arguments", [])]
-    limit = (option(arguments, "--limit") or [None])[0]
+    limit = next(iter(option(arguments, "--limit")), None)
     tags = option(arguments, "--tags")
     context.CLIARGS = context.CLIARGS.__class__(
         {"extra_vars": tuple(option(arguments, "-e")), "tags": tuple(tags), "skip_tags": (), "subset": limit}

@@ -15,17 +15,18 @@ import socket
 import struct
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 DOCUMENTATION = """
-module: preflight_host
+module: host_state
 short_description: Look at a host before anything is changed there
 description:
   - Looks at the packages, the disks, the memory, the clock, cloud-init, and the ways to other hosts. Changes nothing.
   - Does not fail for what it finds.
 options:
+  brief: {description: "Whether nothing is looked at but that Python and root are there.", type: bool, default: false}
   cloud_init: {description: "cloud-init's program.", type: path, default: /usr/bin/cloud-init}
   disk_megabytes: {description: "What every file system needs that something is written to.", type: int, default: 0}
   memory_megabytes: {description: "What the host needs.", type: int, default: 0}
@@ -39,7 +40,7 @@ author: [evenkeel]
 """
 EXAMPLES = """
 - name: Look at the host
-  preflight_host:
+  host_state:
     disk_megabytes: 500
     paths: [{name: backend-1, address: 192.0.2.2, port: 80}]
 """
@@ -56,6 +57,7 @@ guarded: {description: "Whether this project's firewall is there, which lets in 
 """
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
+    "brief": {"type": "bool", "default": False},
     "cloud_init": {"type": "path", "default": "/usr/bin/cloud-init"},
     "disk_megabytes": {"type": "int", "default": 0},
     "memory_megabytes": {"type": "int", "default": 0},
@@ -139,11 +141,14 @@ def audit_problems(said: str, pending: bool) -> list[str]:
 def look(parameters: Mapping[str, Any], root: Path = _ROOT) -> dict[str, Any]:
     """Return all that the module tells; ``root`` holds the host's files."""
     began = time.time()
-    waits = _waited(parameters["wait"], root, parameters["cloud_init"])
-    problems = [memory_problem(parse_memory(_read(root / "proc/meminfo")), parameters["memory_megabytes"])]
-    problems += [*_disks(parameters["disk_megabytes"]), *_packages(root, "apt" in waits)]
-    notes = []
-    if not waits and _read(root / "run/cloud-init/result.json") and _failed(root):
+    waits: dict[str, str] = {}
+    problems: list[str] = []
+    notes: list[str] = []
+    if not parameters["brief"]:
+        waits = _waited(parameters["wait"], root, parameters["cloud_init"])
+        problems = [memory_problem(parse_memory(_read(root / "proc/meminfo")), parameters["memory_megabytes"])]
+        problems += [*_disks(parameters["disk_megabytes"]), *_packages(root, "apt" in waits)]
+    if not waits and _failed(root):
         notes.append(
             "cloud-init has ended with errors, so what it should set up may be missing: see `cloud-init status --long`."
         )
@@ -160,10 +165,14 @@ def look(parameters: Mapping[str, Any], root: Path = _ROOT) -> dict[str, Any]:
 
 def _waited(seconds: Mapping[str, float], root: Path, program: str) -> dict[str, str]:
     """Return what is still going on when the time for it is over."""
+    asked: dict[str, Callable[[], str]] = {
+        "cloud-init": lambda: booting(root, program),
+        "apt": lambda: lock_holder(root),
+    }
     waits: dict[str, str] = {}
-    for name, asked in (("cloud-init", lambda: booting(root, program)), ("apt", lambda: lock_holder(root))):
+    for name, ask in asked.items():
         end = time.monotonic() + float(seconds.get(name, 0))
-        while (words := asked()) and time.monotonic() < end:
+        while (words := ask()) and time.monotonic() < end:
             time.sleep(1)
         if words:
             waits[name] = words
@@ -206,7 +215,7 @@ def _disks(needed: int) -> Iterable[str]:
     seen = set()
     for folder in _WRITTEN:
         try:
-            device, about = os.stat(folder).st_dev, os.statvfs(folder)
+            device, about = Path(folder).stat().st_dev, os.statvfs(folder)
         except OSError:
             continue
         if device not in seen:
