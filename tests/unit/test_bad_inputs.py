@@ -20,6 +20,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.playbook.play import Play
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.vars import load_extra_vars
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
@@ -41,7 +42,8 @@ TAGS = ["docker", "backend_app", "pushgateway", "cpu_monitor", "haproxy", "prome
 @pytest.fixture(autouse=True)
 def command_line() -> Iterator[None]:
     """Load the project's filters, and leave no options behind."""
-    init_plugin_loader()
+    if not AnsibleCollectionConfig.collection_finder:
+        init_plugin_loader()
     filter_loader.add_directory(str(PROJECT / "plugins/filter"))
     before = context.CLIARGS
     yield
