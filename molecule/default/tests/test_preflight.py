@@ -7,7 +7,9 @@ from pathlib import Path
 
 from scenario import Scenario, recap
 
-LOCK = "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(120)"
+LOCK = (
+    "import fcntl, time; f = open('/var/lib/dpkg/lock-frontend', 'w'); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(120)"
+)
 
 
 def test_sound_site_has_no_problem_and_is_left_as_it_is(scenario: Scenario) -> None:
