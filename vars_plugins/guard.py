@@ -10,11 +10,12 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible import constants
+from ansible import constants, context
 from ansible.errors import AnsibleError
 from ansible.plugins.vars import BaseVarsPlugin
 from ansible.release import __version__ as core
@@ -74,6 +75,16 @@ def collections_problem(names: list[str]) -> str:
     )
 
 
+def options_problem(options: Mapping[str, Any]) -> str:
+    """Return which option of the command line would leave out what the rest of the run needs, or nothing."""
+    if not options.get("start_at_task"):
+        return ""
+    return (
+        "--start-at-task leaves out the checks, and what the tasks before it find out for those after it: leave it "
+        "out. What is as it should be is passed over in seconds."
+    )
+
+
 class VarsModule(BaseVarsPlugin):  # type: ignore[misc]  # Ansible has no types.
     """Asked for variables, it looks once whether the project can run, and has none."""
 
@@ -92,6 +103,7 @@ class VarsModule(BaseVarsPlugin):  # type: ignore[misc]  # Ansible has no types.
                 version_problem(core)
                 or settings_problem(constants.DEFAULT_ROLES_PATH, constants.CONFIG_FILE, Path.cwd())
                 or collections_problem([item["name"] for item in collections])
+                or options_problem(context.CLIARGS)
             )
             if problem:
                 raise AnsibleError(problem)

@@ -6,9 +6,11 @@ somebody has set are looked at; the roles' defaults are held right by the tests.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import difflib
 import functools
+import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,6 +50,8 @@ _SIZES = {"prometheus": (r"\d+([KMGTPE]?B)", "B, KB, MB, GB, TB, PB or EB")}
 _SIZE = (r"\d+([kKmMgG]i?[bB]?|[bB])", "k, m or g")
 # HAProxy keeps a time in milliseconds in 31 bits.
 _HAPROXY_UNITS = {"us": 0.001, "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_PROMETHEUS_UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_PROMETHEUS_UNITS["y"] = 31_536_000_000
 # Numbers that have other bounds than most: not negative, and 1 to 65535 for a port.
 _BOUNDS: dict[str, tuple[float, float]] = {
     "backend_app_threads": (1, 4096),
@@ -58,6 +62,7 @@ _BOUNDS: dict[str, tuple[float, float]] = {
     "haproxy_check_fall": (1, 1000),
     "haproxy_check_rise": (1, 1000),
     "haproxy_maxconn": (1, 10_000_000),
+    "haproxy_retries": (0, 100),
     "haproxy_server_maxconn": (0, 10_000_000),
 }
 # Tags under which somebody publishes the next image as well.
@@ -68,9 +73,31 @@ VERSION = r"\w[\w.-]*|sha256:[0-9a-f]{64}"
 # Settings of the guide's API, which runs where nothing is described.
 _GUIDES = ("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds")
 _GROUPS = ("backends", "balancers", "monitoring")
+# What playbooks take with -e besides what their argument_specs have.
+_WORDS = {"remove", "service", "version"}
+# What Ansible itself reads of a host: how it gets there and becomes root.
+_CONNECTION = {
+    *("ansible_connection", "ansible_host", "ansible_password", "ansible_port", "ansible_private_key_file"),
+    *("ansible_python_interpreter", "ansible_remote_tmp", "ansible_shell_executable", "ansible_shell_type"),
+    *("ansible_timeout", "ansible_user", "ansible_user_id"),
+    *(f"ansible_become{name}" for name in ("", "_exe", "_flags", "_method", "_pass", "_password", "_user")),
+    *(
+        f"ansible_ssh_{name}"
+        for name in ("args", "common_args", "executable", "extra_args", "host", "pass", "password")
+    ),
+    *(f"ansible_ssh_{name}" for name in ("pipelining", "port", "private_key_file", "retries", "timeout", "user")),
+    *(f"ansible_sudo_{name}" for name in ("exe", "flags", "pass")),
+}
+# Longer names are no host names for the kernel.
+_HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_ALGORITHMS = (
+    r"(roundrobin|static-rr|leastconn|first|hash|source|uri|url_param|hdr|random|rdp-cookie)([( ][\w(),. -]+)?"
+)
+# Of these the filter site_problems says where two are one.
+_PAIRED = {"backend_app_port", "pushgateway_port", "haproxy_bind_port", "haproxy_stats_port", "prometheus_port"}
+_PAIRED |= {"grafana_port", "backend_app_agent_port"}
 # What settings of former releases began with, and begin with now.
 _FORMER = {"rolling_swap_": "rolling_update_"}
-_EXTENSIONS = ("", ".yml", ".yaml", ".json")
 
 
 def options() -> dict[str, dict[str, Option]]:
@@ -135,37 +162,6 @@ def version_problem(version: object, moving: object) -> str:
     return ""
 
 
-def inventory_problems(groups: Mapping[str, Sequence[str]], sources: Sequence[str]) -> list[str]:
-    """Return which groups and files of settings count for nobody, a sentence each.
-
-    Args:
-        groups: Ansible's ``groups``.
-        sources: the inventories, as ``ansible_inventory_sources`` names them.
-    """
-    problems = []
-    if "monitoring" in groups and not groups["monitoring"]:
-        problems.append(
-            "The group `monitoring` is there and has no host: add one to it, or remove the group, and Prometheus and "
-            "Grafana run on the balancers."
-        )
-    for name in groups:
-        near = difflib.get_close_matches(name, [group for group in _GROUPS if not groups.get(group)], 1, 0.8)
-        if name not in _GROUPS and near:
-            problems.append(f"The group `{name}` is unknown, and there is no `{near[0]}`: rename it, if that is meant.")
-    hosts = {"localhost", *groups.get("all", [])}
-    folders = {path if path.is_dir() else path.parent for path in map(Path, sources) if path.exists()}
-    for folder in sorted(folders):
-        for kind, known, what in (("group_vars", set(groups), "group"), ("host_vars", hosts, "host")):
-            problems += _unread(folder / kind, known, what)
-    for path in _files(sorted(folders)):
-        names = re.findall(r"^\s*(topology_\w+)\s*[:=]", path.read_text(errors="ignore"), re.MULTILINE)
-        problems += [
-            f"{name} is set in {path.parent.name}/{path.name}, but it is computed from the inventory: remove it."
-            for name in names
-        ]
-    return problems
-
-
 # Molecule skips these in every run, whatever a playbook has.
 _SKIPPED_ANYHOW = {"notest", "molecule-notest", "molecule-idempotence-notest"}
 
@@ -195,7 +191,7 @@ def run_problems(
         plain = [term for term in terms if re.fullmatch(r"[\w.-]+", term)]
         every = {*groups, *groups.get("all", []), "localhost", "all"}
         problems += [
-            f"--limit names `{term}`, which is no host and no group{_hint(term, every)}."
+            f"--limit names `{term}`, which is no host and no group{_hint(term, every)}: write it right."
             for term in plain
             if term not in every
         ]
@@ -233,9 +229,15 @@ class _Settings:
         for host in self.names:
             if host != "localhost" and "ansible_host" in self.raw[host]:
                 self._check_address(host)
+            if host in self.places.get("backend_app", []):
+                self._check_host_name(host)
             self._check_names(host)
+            if host != "localhost":
+                self._check_ports(host)
+        self._check_command_line()
         self._check_places()
         self._check_patience()
+        self._check_scrapes()
         self._check_guide()
         return [sentence.replace("{hosts}", self._hosts(hosts)) for sentence, hosts in self.said.items()]
 
@@ -281,6 +283,8 @@ class _Settings:
             return
         if not found and name.endswith("_image") and not later:
             found = self._image_problems(host, name, value)
+        if not found and not later:
+            found = _validator_problems(role, name, option, value)
         if name == "site_services":
             found = list(_value_problems(name, option, value, None)) + self._services_problems(host, value)
             if later:
@@ -297,6 +301,15 @@ class _Settings:
         except Exception as error:  # noqa: BLE001 - as above
             self._say(
                 host, f"ansible_host of {{hosts}} can't be computed: {_reason(error)}.{_advice('service_address')}"
+            )
+
+    def _check_host_name(self, host: str) -> None:
+        name = str(self._allowed(host, "backend_app_name", host))
+        if not _HOST_NAME.fullmatch(name):
+            self._say(
+                host,
+                f"The containers of {{hosts}} would have the host name `{name}`, which the kernel refuses: set "
+                "backend_app_name to one of at most 63 letters, digits, `.` and `-`.",
             )
 
     def _image_problems(self, host: str, name: str, reference: Any, said: Any = None) -> list[str]:
@@ -343,24 +356,82 @@ class _Settings:
             return default
 
     def _check_names(self, host: str) -> None:
-        roles = sorted((path.name for path in (PROJECT / "roles").iterdir()), key=len, reverse=True)
         for name in self.raw[host]:
             if name in self.known:
                 continue
-            renamed = next((new + name.removeprefix(old) for old, new in _FORMER.items() if name.startswith(old)), name)
-            near = difflib.get_close_matches(renamed, self.known, 1, 0.8)
-            role = next((role for role in roles if renamed.startswith(f"{role}_")), None)
-            playbooks = ("deploy_", "drain_", "front_", "ready_", "service_", "site_")
-            if not role and not (near and name.startswith(playbooks)):
+            meant = _meant(name, tuple(self.known))
+            if meant is None:
                 continue
             if name in self._allowed(host, "preflight_other_names", []) or self._used(host, name) or _is_fact(name):
                 continue
-            hint = f" ({near[0]} is meant?)." if near else f": roles/{role}/defaults/main.yml has those there are."
             self._say(
                 host,
-                f"{name} is set for {{hosts}}, and there is no such setting{hint} A name that belongs to something "
-                "else goes into preflight_other_names.",
+                f"{name} is set for {{hosts}}, and there is no such setting{meant}, or remove it. A name that belongs "
+                "to something else goes into preflight_other_names.",
             )
+
+    def _check_command_line(self) -> None:
+        """Say which words of `-e` nobody reads."""
+        host = next((name for name in self.names if name != "localhost"), "localhost")
+        told = " ".join(self.said)
+        for name in _given():
+            if name in self.known or name in _WORDS or name.startswith(("ansible_", "__")) or f"{name} is set" in told:
+                continue
+            if name.startswith("topology_"):
+                self._say(host, f"{name} is given with -e, but it is computed from the inventory: leave it out.")
+            elif name not in self._allowed(host, "preflight_other_names", []) and not self._used(host, name):
+                near = _near(name, (*self.known, *_WORDS), 0.7)
+                hint = f" ({near} is meant?)" if near else ""
+                self._say(
+                    host,
+                    f"{name} is given with -e, and nothing reads it{hint}: leave it out, or write it right. A name "
+                    "that belongs to something else goes into preflight_other_names.",
+                )
+
+    def _check_ports(self, host: str) -> None:
+        """Say which ports are SSH's, and which are one with another role's."""
+        raw = self.raw[host]
+        # Where SSH goes another way than the site, nothing is known but its usual port.
+        direct = str(raw.get("service_address", "")) in {"", str(raw.get("ansible_host", ""))}
+        ssh = {"22", str(raw.get("ansible_port", 22))} if direct else {"22"}
+        for port, names in self._ports(host).items():
+            for name in names if str(port) in ssh else ():
+                self._say(host, f"{name} of {{hosts}} is {port}, where SSH listens: set it to another port.")
+            # Those of services are told with the paired ones.
+            new = [name for name in names if name not in _PAIRED and "." not in name]
+            if port and new and len(names) > 1:
+                self._say(host, f"{' and '.join(names)} of {{hosts}} are both {port}: set one of them to another port.")
+
+    def _ports(self, host: str) -> dict[int, list[str]]:
+        """Return the settings by port; 0 is none."""
+        held: dict[int, list[str]] = {}
+        services = bool(self._allowed(host, "site_services", {}))
+        for role, entries in self.options.items():
+            for name, option in entries.items() if host in self.places.get(role, []) else ():
+                if name.endswith("_port") and not (services and name == "backend_app_port"):
+                    text = str(self._allowed(host, name, option.get("default")))
+                    held.setdefault(int(text) if re.fullmatch(r"\d{1,5}", text) else 0, []).append(name)
+        with contextlib.suppress(Exception):  # services_problems says what is wrong with them
+            for service in self.hostvars[host]["topology_services_told"] if services else ():
+                for key in ("host_port", "surge_port"):
+                    held.setdefault(int(service[key]), []).append(f"site_services.{service['name']}.{key}")
+        return held
+
+    def _check_scrapes(self) -> None:
+        for host in self.places.get("prometheus", []):
+            interval, timeout = (self._duration(host, f"prometheus_scrape_{name}") for name in ("interval", "timeout"))
+            if timeout > interval > 0:
+                self._say(
+                    host,
+                    "prometheus_scrape_timeout of {hosts} is longer than prometheus_scrape_interval, which Prometheus "
+                    "refuses: set it to at most that.",
+                )
+
+    def _duration(self, host: str, name: str) -> float:
+        """Return a time of Prometheus' in milliseconds; 0 where it is none."""
+        option = self.options.get("prometheus", {}).get(name, {})
+        value = str(self._allowed(host, name, option.get("default", "")))
+        return sum(int(number) * _PROMETHEUS_UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdwy])", value))
 
     def _used(self, host: str, name: str) -> bool:
         """Return whether another variable of the host is made of this one."""
@@ -418,8 +489,21 @@ def _value_problems(name: str, option: Option, value: Any, units: tuple[str, str
             yield f"{name} of {{hosts}} is{shown} which is neither true nor false: write one of them."
     elif kind in {"list", "dict"}:
         yield from _collection_problems(name, option, value, shown)
-    if option.get("choices") and kind != "list" and value not in option["choices"]:
-        yield f"{name} of {{hosts}} is{shown} which is none of {', '.join(map(str, option['choices']))}."
+    # Of another type it has its sentence.
+    textual = kind != "str" or isinstance(value, str)
+    if option.get("choices") and kind != "list" and textual and value not in option["choices"]:
+        yield f"{name} of {{hosts}} is{shown} which is none of {', '.join(map(str, option['choices']))}: write one."
+
+
+def _validator_problems(role: str, name: str, option: Option, value: Any) -> list[str]:
+    """Return what Ansible itself will have against a value once the role's turn comes."""
+    from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+    found = ArgumentSpecValidator({name: dict(option)}).validate({name: value}).error_messages
+    reason = "" if option.get("no_log") else f" ({_reason(found[0])})" if found else ""
+    where = f"roles/{role}/meta/argument_specs.yml says what it may be" if (PROJECT / "roles" / role).is_dir() else ""
+    mend = f"write it right{'; ' if where else ''}{where}."
+    return [f"{name} of {{hosts}} is not what it may be{reason}: {mend}"] if found else []
 
 
 def _collection_problems(name: str, option: Option, value: Any, shown: str) -> Iterator[str]:
@@ -453,7 +537,8 @@ def _mapping_problems(name: str, known: Mapping[str, Option], value: Mapping[str
             yield f"{name} of {{hosts}} lacks `{key}`: add it."
     for key in value:
         if key not in known:
-            yield f"{name} of {{hosts}} has `{key}`, which is unknown{_hint(str(key), known)}."
+            hint = _hint(str(key), known)
+            yield f"{name} of {{hosts}} has `{key}`, which is unknown{hint}: write it right, or remove it."
 
 
 def _text_problems(name: str, option: Option, value: Any, units: tuple[str, str] | None, shown: str) -> Iterator[str]:
@@ -474,7 +559,7 @@ def _text_problems(name: str, option: Option, value: Any, units: tuple[str, str]
             f"{quoted}; unquoted, YAML reads 1.10 as 1.1, 0123 as 83 and 1:30 as 90."
         )
     elif not isinstance(value, str):
-        yield f"{name} of {{hosts}} is{shown or ' a list or mapping,'} where a text is meant."
+        yield f"{name} of {{hosts}} is{shown or ' a list or mapping,'} where a text is meant: write it as one."
     elif value and units:
         yield from _unit_problems(name, default, value, units)
     elif value:
@@ -494,12 +579,59 @@ def _unit_problems(name: str, default: str, value: str, units: tuple[str, str]) 
 
 
 def _word_problems(name: str, option: Option, value: str, default: str) -> Iterator[str]:
+    plain = re.sub(r"\[\d+\]$", "", name)
+    shown = "a value" if option.get("no_log") or plain.endswith("_proxy") else f'"{value}"'
     if ("\n" in value or "\r" in value) and "command" not in option.get("description", "").lower():
         yield f"{name} of {{hosts}} has a line break: write it in one line, without | or > (at its end, >- removes it)."
     elif name.endswith("_version") and not re.fullmatch(r"\w[\w.+~-]*", value):
-        yield f'{name} of {{hosts}} is "{value}", which is no version: letters, digits, `.`, `-` and `_` make one.'
+        yield f'{name} of {{hosts}} is "{value}", which is no version: use letters, digits, `.`, `-` and `_`.'
     elif name.endswith("_version") and value.lower() in _MOVING:
         yield f'{name} of {{hosts}} is "{value}", which moves: name one version, such as "{default}".'
+    elif name == "haproxy_balance" and not re.fullmatch(_ALGORITHMS, value):
+        yield f"{name} of {{hosts}} is {shown}, which is none of HAProxy's algorithms: write one, such as leastconn."
+    elif plain.endswith("_never") and (reason := _pattern_problem(value)):
+        yield f"{name} of {{hosts}} is {shown}, which is no regular expression ({reason}): write it right."
+    else:
+        # What such names end with says what they are.
+        kind = next((kind for kind in _FORMS if plain.endswith(kind)), "")
+        if kind and not _FORMS[kind][0](value):
+            yield f"{name} of {{hosts}} is {shown}, which is {_FORMS[kind][1]}"
+
+
+def _pattern_problem(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        return str(error)
+    return ""
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value.strip("[]"))
+    except ValueError:
+        # A name has a letter.
+        return value == "*" or bool(re.fullmatch(r"(?=.*[A-Za-z])[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?", value))
+    return True
+
+
+def _matches(pattern: str) -> Callable[[str], bool]:
+    return lambda value: bool(re.fullmatch(pattern, value))
+
+
+# By the end of a setting's name: what its value looks like, and the end of the sentence where it does not.
+_FORMS: dict[str, tuple[Callable[[str], bool], str]] = {
+    "_address": (_is_address, "no address: write one without scheme, port and path, as 192.0.2.1."),
+    "_checksum": (_matches(r"sha256:[0-9a-f]{64}"), "no checksum: write sha256: and 64 digits of 0 to 9 and a to f."),
+    "_image": (
+        _matches(r"[a-z0-9][a-z0-9._-]*(:\d+)?(/[a-z0-9._-]+)*(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?"),
+        "no reference: write registry/name:tag, the name in small letters.",
+    ),
+    "_path": (_matches(r"/[^\s\"'#]*"), "no path of a request: begin it with a slash, and write %20 for a space."),
+    "_paths": (_matches(r"/[^\s\"'#]*"), "no path of a request: begin it with a slash, and write %20 for a space."),
+    "_proxy": (_matches(r"https?://[^\s/]+/?"), "no proxy's URL: write it as http://192.0.2.1:3128."),
+    "_url": (_matches(r"https?://[^\s/]+(/\S*)?"), "no URL: write it with its scheme, as https://example.com/path."),
+}
 
 
 def _number_problems(name: str, kind: str, value: Any, shown: str) -> Iterator[str]:
@@ -538,41 +670,6 @@ def image_tag(reference: str) -> str:
     return reference.rpartition("/")[2].partition(":")[2]
 
 
-def _unread(folder: Path, known: set[str], what: str) -> Iterator[str]:
-    """Yield a sentence for each file of settings in a folder that Ansible does not read."""
-    if not folder.is_dir():
-        return
-    first: dict[str, Path] = {}
-    entries = [path for path in folder.iterdir() if not path.name.startswith(".") and not path.name.endswith("~")]
-    for entry in sorted(entries, key=lambda path: _EXTENSIONS.index(_extension(path)) if _readable(path) else 9):
-        if not _readable(entry):
-            continue
-        name = entry.name.removesuffix(_extension(entry))
-        said = f"{folder.parent.name}/{folder.name}"
-        if name in first:
-            read = f"{first[name].name}{'/' if first[name].is_dir() else ''}"
-            yield f"{said}/{entry.name} is not read, since {said}/{read} is there too: put all into one of them."
-        elif name not in known:
-            hint = _hint(name, known)
-            yield f"{said}/{entry.name} is for the {what} `{name}`, which the inventory does not have{hint}."
-        first.setdefault(name, entry)
-
-
-def _files(folders: Sequence[Path]) -> Iterator[Path]:
-    """Yield the files in which an inventory sets something."""
-    for folder in folders:
-        inside = [path for kind in ("group_vars", "host_vars") for path in (folder / kind).rglob("*")]
-        yield from (path for path in [*sorted(folder.glob("*")), *sorted(inside)] if path.is_file() and _readable(path))
-
-
-def _readable(path: Path) -> bool:
-    return path.is_dir() or path.suffix in _EXTENSIONS[1:] or "." not in path.name
-
-
-def _extension(path: Path) -> str:
-    return path.suffix if path.is_file() and path.suffix in _EXTENSIONS else ""
-
-
 def _hint(name: str, known: Sequence[str] | set[str] | Mapping[str, Any]) -> str:
     near = difflib.get_close_matches(name, list(known), 1, 0.6)
     return f" (`{near[0]}` is meant?)" if near else ""
@@ -597,7 +694,7 @@ def _reason(error: Exception) -> str:
 def _advice(name: str) -> str:
     if name == "service_address":
         return " It is needed before any host is asked for its facts: write the address itself."
-    return ""
+    return " Set what it is made of, or write the value itself."
 
 
 def _may_be_template(value: Any) -> bool:
@@ -611,6 +708,48 @@ def _may_be_template(value: Any) -> bool:
 
 def _yaml(path: Path) -> Any:
     return yaml.load(path.read_text(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
+@functools.cache
+def _near(name: str, known: tuple[str, ...], cutoff: float) -> str:
+    return next(iter(difflib.get_close_matches(name, known, 1, cutoff)), "")
+
+
+@functools.cache
+def _meant(name: str, known: tuple[str, ...]) -> str | None:
+    """Return the end of the sentence on a name that is no setting; None where it is nobody's business here."""
+    if name.startswith(("topology_", "inventory_", "__", "groups", "group_names", "hostvars", "playbook_dir")):
+        return None
+    if name.startswith("ansible_"):
+        # Facts and what Ansible says of its own run are not like these.
+        near = "" if name in _CONNECTION else _near(name, tuple(sorted(_CONNECTION)), 0.9)
+        return f" ({near} is meant?): write it right" if near else None
+    roles = sorted((path.name for path in (PROJECT / "roles").iterdir()), key=len, reverse=True)
+    renamed = next((new + name.removeprefix(old) for old, new in _FORMER.items() if name.startswith(old)), name)
+    role = next((role for role in roles if renamed.startswith(f"{role}_")), None)
+    # What begins with a role's name is that role's; other names are taken for such where they are nearly one.
+    playbooks = ("deploy_", "drain_", "front_", "ready_", "service_", "site_")
+    near = _near(renamed, known, 0.84 if role or name.startswith(playbooks) else 0.9)
+    near = near or ("" if role else _near(renamed, tuple(sorted(_CONNECTION)), 0.9))
+    if not role and not near:
+        return None
+    return f" ({near} is meant?): write it right" if near else f": use one of roles/{role}/defaults/main.yml"
+
+
+def _given() -> list[str]:
+    """Return the names that the command line sets with `-e`, apart from those in files, which may serve others too."""
+    from ansible import context
+    from ansible.parsing.splitter import parse_kv
+
+    names: list[str] = []
+    for word in context.CLIARGS.get("extra_vars") or ():
+        text = str(word).strip()
+        if text.startswith(("{", "[")):
+            said = yaml.safe_load(text)
+            names += map(str, said if isinstance(said, Mapping) else ())
+        elif not text.startswith("@"):
+            names += parse_kv(text)
+    return list(dict.fromkeys(names))
 
 
 @functools.cache
@@ -647,7 +786,6 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
-            "inventory_problems": inventory_problems,
             "run_problems": run_problems,
             "settings_problems": settings_problems,
             "version_problem": version_problem,

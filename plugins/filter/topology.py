@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from jinja2 import pass_context
 
 # What HAProxy accepts as a server's name.
 _NAME = re.compile(r"[A-Za-z0-9_.:-]+")
@@ -80,6 +81,20 @@ def topology_secret(path: str) -> str:
             f"{path} is there and can't be read ({reason}): make it readable for who runs Ansible, or name another "
             "with grafana_password_file."
         ) from error
+
+
+@pass_context
+def known_or_empty(context: Any, name: str) -> list[Any]:
+    """Return a variable's value, a list; empty where wrong settings keep it from being computed.
+
+    Args:
+        context: Jinja's.
+        name: the variable.
+    """
+    try:
+        return list(context[name])
+    except Exception:  # noqa: BLE001 - whatever a template raises; settings_problems says what is wrong
+        return []
 
 
 def topology_problems(
@@ -255,6 +270,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "known_or_empty": known_or_empty,
             "site_problems": site_problems,
             "topology_endpoints": topology_endpoints,
             "topology_problems": topology_problems,

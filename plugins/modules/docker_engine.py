@@ -91,6 +91,8 @@ _FLAG_KEYS |= {
 class EngineError(Exception):
     """What stops the role; its text is the sentence the operator reads."""
 
+    problems: Sequence[str] = ()  # a sentence each, where there are several
+
 
 @dataclass
 class Merge:
@@ -765,7 +767,9 @@ def run(parameters: dict[str, Any], check_mode: bool, host: Host) -> dict[str, A
         return _release(planned, found, check_mode, host)
     if state == "found":
         if planned.problems:
-            raise EngineError(f"Role docker changed nothing here. {' '.join(planned.problems)}")
+            error = EngineError(f"Role docker changed nothing here. {' '.join(planned.problems)}")
+            error.problems = planned.problems
+            raise error
         replaced = bool(planned.conflicting and found.containers and not found.version)
         if replaced and not check_mode:
             host.keep_running(found)
@@ -827,7 +831,7 @@ def main() -> None:
     try:
         result = run(module.params, module.check_mode, Host(module.params))
     except EngineError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), rows=[{"what": each, "mend": ""} for each in error.problems])
     except OSError as error:
         module.fail_json(msg=f"The engine's files can't be used: {error}.")
     module.exit_json(**result)

@@ -36,6 +36,8 @@ options:
   adopt: {description: "Whether the role may replace what is there.", type: bool, default: false}
   state: {description: "C(adopt) keeps copies, unless in check mode; C(check) changes nothing.", type: str,
           choices: [check, adopt], default: check}
+  problems: {description: "What is wrong with the role's settings, a sentence each, with its mend.", type: list,
+             elements: str, default: []}
   files:
     description:
       - Files that the role writes.
@@ -91,6 +93,7 @@ EXAMPLES = """
 """
 RETURN = """
 found: {description: "What is somebody else's, a sentence each.", type: list, returned: always}
+rows: {description: "The same in parts, I(what) and I(mend), where it fails.", type: list, returned: failure}
 kept: {description: "The names it was (or would be) kept under.", type: list, returned: always}
 """
 
@@ -116,6 +119,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "role": {"type": "str", "required": True},
     "adopt": {"type": "bool", "default": False},
     "state": {"type": "str", "choices": ["check", "adopt"], "default": "check"},
+    "problems": _TEXTS,
     "files": _dicts(path=_PATH, marks=_TEXTS, package=_TEXT, samples=_TEXTS),
     "uses": _dicts(
         paths={"type": "list", "elements": "path", "required": True},
@@ -700,15 +704,21 @@ def search(parameters: Mapping[str, Any], host: Host) -> Search:
 
 def refusal(role: str, found: Sequence[Find], adopt: bool) -> str:
     """Return why the role goes no further; empty where it may."""
-    problems = [find for find in found if not (adopt and find.adopting)]
-    if not problems:
+    parts = [f"{row['what']} {row['mend']}" for row in rows(role, found, adopt)]
+    if not parts:
         return ""
-    parts = []
-    for find in problems:
-        adopting = f"{role}_adopt: true {find.adopting}; or " if find.adopting else ""
-        mend = f"{adopting}{find.otherwise}"
-        parts.append(f"{find.sentence[0].upper()}{find.sentence[1:]}. To go on: {mend}.")
     return f"Role {role} changed nothing here, since somebody else set up what it would take. {' '.join(parts)}"
+
+
+def rows(role: str, found: Sequence[Find], adopt: bool) -> list[dict[str, str]]:
+    """Return the same in parts: ``what`` is there, and the ``mend``."""
+    parts = []
+    for find in found:
+        if not (adopt and find.adopting):
+            adopting = f"{role}_adopt: true {find.adopting}; or " if find.adopting else ""
+            what = f"{find.sentence[0].upper()}{find.sentence[1:]}."
+            parts.append({"what": what, "mend": f"To go on: {adopting}{find.otherwise}."})
+    return parts
 
 
 def adopt(result: Search, engine: Engine) -> bool:
@@ -729,10 +739,13 @@ def main() -> None:
     host = Host()
     try:
         result = search(parameters, host)
-        problem = refusal(parameters["role"], result.found, parameters["adopt"])
+        sentences = [*parameters["problems"], refusal(parameters["role"], result.found, parameters["adopt"])]
+        problem = " ".join(sentence for sentence in sentences if sentence)
         found = [find.sentence for find in result.found]
         if problem:
-            module.fail_json(msg=problem, found=found, kept=[])
+            parts = [{"what": sentence, "mend": ""} for sentence in parameters["problems"]]
+            parts += rows(parameters["role"], result.found, parameters["adopt"])
+            module.fail_json(msg=problem, found=found, kept=[], rows=parts)
         changed = bool(result.copies or result.aside) and parameters["state"] == "adopt"
         if changed and not module.check_mode:
             adopt(result, host.engine)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -36,12 +37,15 @@ def site(
     )
 
 
-def refused(run: subprocess.CompletedProcess[str], sentence: str) -> None:
-    """Assert that the run failed with the sentence, before it came to any host."""
+def refused(
+    run: subprocess.CompletedProcess[str], sentence: str, plays: str = r"Preflight|Teardown \| The hosts"
+) -> None:
+    """Assert that the run failed with the sentence, before it came to a play that changes anything."""
     words = " ".join((run.stdout + run.stderr).split())
     assert run.returncode != 0, words
     assert sentence in words
-    assert "Gathering Facts" not in words
+    assert all(re.match(plays, name) for name in re.findall(r"^PLAY \[(.*)\]", run.stdout, re.MULTILINE)), words
+    assert "Traceback" not in words
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_wrong_services_are_refused_at_once_before_any_host_is_asked(tmp_path: P
     inventory.write_text(yaml.safe_dump(whole))
     run = site(inventory)
     for sentence in (
-        "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?).",
+        "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?): write it right, or remove it.",
         "site_services.api.image of one and two is `registry.example.com/api`; it has no tag",
         'site_services.api.paths has "api", which is no beginning of a path',
         "site_services.web.group is `nowhere`, a group without hosts",
@@ -143,9 +147,37 @@ def test_teardown_without_a_host_that_answers_asks_nobody_and_names_them(tmp_pat
     inventory = tmp_path / "hosts.yml"
     inventory.write_text(SOUND)
     run = site(inventory, playbook="teardown.yml")
-    refused(run, "lb, one, two can't be reached or worked on, so nothing was removed there")
+    refused(run, "lb, one, two can't be reached or worked on, so nothing was removed there", "Preflight|Teardown")
     assert "TASK [Ask every host for an answer]" in run.stdout
     assert not any(f"TASK [{task}" in run.stdout for task in ("Ask]", "Take", "haproxy"))
+
+
+def test_all_that_is_wrong_is_in_one_table_and_in_json_though_no_host_answers(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND.replace("127.0.9.3", "127.0.9.2"))
+    found = tmp_path / "found.json"
+    arguments = ["-e", f"preflight_json={found}", "-e", "haproxy_timeout_queue=5", "-e", "verison=2"]
+    run = site(inventory, *arguments, playbook="preflight.yml")
+    refused(run, "6 problems, and nothing was changed. HOST WHAT IS WRONG")
+    said = json.loads(found.read_text())
+    assert not said["ok"]
+    assert {tuple(each["hosts"]) for each in said["problems"]} >= {("one", "two"), ("lb",), ("one",), ("two",)}
+    assert all(each["mend"] for each in said["problems"])
+    # Without the wrong settings, site.yml takes a host out of reach for one that is left out.
+    assert "Look for what somebody else set up" not in run.stdout
+
+
+def test_later_start_is_refused(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    refused(site(inventory, "--start-at-task", "Say where to look"), "--start-at-task leaves out the checks")
+
+
+def test_file_that_can_not_be_written_is_named(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND)
+    run = site(inventory, "-e", "preflight_json=/nowhere/found.json", "--limit", "lb", playbook="preflight.yml")
+    refused(run, "preflight_json is /nowhere/found.json, which can't be written (No such file or directory)")
 
 
 def test_tag_runs_its_role_with_the_checks() -> None:
@@ -165,29 +197,34 @@ def test_every_role_of_the_site_has_its_tag() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "problem"), [("exit 1", ""), ("exit 2", ""), ("sleep 60", "is still being set up")]
+    ("program", "problem"), [("exit 1", ""), ("exit 2", ""), ("echo status: running", "It is still being set up")]
 )
 def test_cloud_init_that_failed_is_done_and_one_that_hangs_is_named(tmp_path: Path, program: str, problem: str) -> None:
     cloud_init = tmp_path / "cloud-init"
     cloud_init.write_text(f"#!/bin/sh\n{program}\n")
     cloud_init.chmod(0o755)
-    play = {
-        "hosts": "localhost",
-        "gather_facts": False,
-        "tasks": [{"ansible.builtin.import_role": {"name": "preflight", "tasks_from": "host"}}],
-    }
-    (tmp_path / "play.yml").write_text(yaml.safe_dump([play]))
+    roles = [{"ansible.builtin.import_role": {"name": "preflight", "tasks_from": name}} for name in ("host", "report")]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": roles}]))
     inventory = tmp_path / "hosts.yml"
     inventory.write_text("all: {hosts: {localhost: {ansible_connection: local, preflight_cloud_init_seconds: 1}}}\n")
     # What this machine is does not matter.
     known = {
         "__preflight_program": str(cloud_init),
-        "__preflight_release_problem": "",
-        "__preflight_machine_problem": "",
+        "preflight_platforms": {platform: [release] for platform, release in [platform_here()]},
+        "preflight_architectures": [os.uname().machine],
+        "preflight_apt_seconds": 0,
+        "preflight_disk_megabytes": 0,
+        "ansible_python_interpreter": sys.executable,
     }
     run = site(inventory, "-e", json.dumps(known), playbook=str(tmp_path / "play.yml"))
-    assert (run.returncode == 0) is (problem == ""), run.stdout
+    assert ("still being set up" in run.stdout) is bool(problem), run.stdout
     assert problem in run.stdout
+
+
+def platform_here() -> tuple[str, str]:
+    """Return this machine's distribution and version, as the setting preflight_platforms names them."""
+    release = dict(line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if "=" in line)
+    return release["ID"].strip('"').capitalize(), release.get("VERSION_ID", "").strip('"')
 
 
 def test_empty_inventory_is_refused(tmp_path: Path) -> None:
@@ -262,7 +299,7 @@ def test_sound_inventory_reaches_the_hosts(tmp_path: Path, playbook: str, argume
     run = site(inventory, *arguments, playbook=playbook)
     # Nobody listens there: to be unreachable is to have passed what comes before.
     assert run.returncode == UNREACHABLE, run.stdout
-    assert "Gathering Facts" in run.stdout
+    assert "Look at the host" in run.stdout
     assert "failed=1" not in run.stdout
 
 
@@ -279,4 +316,5 @@ def test_hosts_that_do_not_answer_are_named_before_a_roll_out(
     # All are asked, and each gets Ansible's reason in plain words and what the roll-out makes of it.
     for host, address in (("lb", "127.0.9.1"), ("one", "127.0.9.2"), ("two", "127.0.9.3")):
         assert f"{host}: {address} port 9: Connection refused. See that the host is up" in words
-        assert f"{host} can't be reached, so nothing was changed: mend it, or leave it out" in words
+        assert f"{host} can't be reached, so nothing was changed. {address} port 9: Connection refused." in words
+        assert f"Or leave it out with --limit 'all:!{host}'." in words

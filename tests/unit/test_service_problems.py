@@ -81,7 +81,10 @@ def test_right_descriptions_have_no_problems(tmp_path: Path) -> None:
     ("services", "sentence"),
     [
         # Unknown keys, with the nearest known one.
-        (shop(imgae="x:1"), "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?)."),
+        (
+            shop(imgae="x:1"),
+            "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?): write it",
+        ),
         (shop(ready={"pth": "/"}), "site_services.shop.ready of one and two has `pth`, which is unknown (`path`"),
         # Types and units.
         ("shop", "site_services of one and two is a value, where a mapping is meant"),

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from ansible.template import trust_as_template
 
+from inventory_files import inventory_problems
 from settings import (
     PROJECT,
     image_tag,
-    inventory_problems,
     options,
     run_problems,
     settings_problems,
@@ -112,13 +112,17 @@ def test_nothing_set_is_nothing_wrong() -> None:
         ("backend_app_base_image", "python:stable", "has the tag `stable`, which moves"),
         # Names.
         ("haproxy_timout_server", "30s", "there is no such setting (haproxy_timeout_server is meant?)"),
-        ("haproxy_certificate", "x", "there is no such setting: roles/haproxy/defaults/main.yml"),
+        ("haproxy_certificate", "x", "there is no such setting: use one of roles/haproxy/defaults/main.yml"),
         ("deploy_forse", True, "there is no such setting (deploy_force is meant?)"),
         ("backend_app_leave_running", False, "there is no such setting"),
         ("service_adress", "192.0.2.1", "(service_address is meant?)"),
         # Of a former release.
         ("rolling_swap_keep_up", 2, "there is no such setting (rolling_update_keep_up is meant?)"),
-        ("rolling_swap_nothing_like_it", 2, "there is no such setting: roles/rolling_update/defaults/main.yml"),
+        (
+            "rolling_swap_nothing_like_it",
+            2,
+            "there is no such setting: use one of roles/rolling_update/defaults/main.yml",
+        ),
     ],
 )
 def test_wrong_setting_gets_one_sentence_with_host_and_mend(name: str, value: Any, wanted: str) -> None:
@@ -165,7 +169,7 @@ def test_secrets_are_not_shown() -> None:
 
 def test_value_that_can_not_be_computed_names_host_and_variable() -> None:
     (found,) = problems({"haproxy_balance": template("{{ nowhere }}")})
-    assert found == "haproxy_balance of lb can't be computed: 'nowhere' is undefined."
+    assert found.startswith("haproxy_balance of lb can't be computed: 'nowhere' is undefined. Set what it is made of")
     (found,) = problems({"service_address": template("{{ ansible_facts.default_ipv4.address }}")}, ["two"])
     assert found.startswith(
         "service_address of two can't be computed: object of type 'dict' has no attribute 'default_ipv4'"

@@ -261,7 +261,7 @@ def test_broken_rule_never_goes_live(scenario: Scenario, host: Any, url: str, tm
     ("variables", "sentence"),
     [
         ({"prometheus_scrape_timeout": "5s"}, "scrape timeout greater than scrape interval"),
-        ({"prometheus_retention_size": "plenty"}, "`plenty`: set them to a time such as 15d and a size such as 10GB."),
+        ({"prometheus_retention_size": "plenty"}, "prometheus_retention_size is plenty: give a size such as 10GB."),
         ({"converge_app_targets": [{"address": "127.0.0.1/9101", "instance": "x"}]}, "is not a valid hostname"),
     ],
 )
@@ -381,7 +381,7 @@ def test_samples_and_rules_of_somebody_else_are_refused_by_name(scenario: Scenar
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [
-        ({"prometheus_scrape_interval": 1}, "prometheus_scrape_interval: give a time with its unit"),
+        ({"prometheus_scrape_interval": 1}, "prometheus_scrape_interval has no unit: give a time with its unit"),
         ({"prometheus_version": 3.1}, "prometheus_version is 3.1: give the whole version in quotes"),
     ],
 )
