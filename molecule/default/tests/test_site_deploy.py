@@ -9,10 +9,9 @@ import kills
 import pytest
 from changes import OLD, containers, deploys_log, versions
 from scenario import Scenario
-from under_load import Outcome, under_load
+from under_load import BUSY, Outcome, under_load
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
-BUSY = ("--max-lateness", "5")
 
 
 @pytest.fixture

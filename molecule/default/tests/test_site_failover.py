@@ -15,7 +15,7 @@ import faults
 import pytest
 import requests
 from scenario import Scenario, wait_until
-from under_load import Outcome, answers, states, under_load, wait_until_all_up
+from under_load import BUSY, Outcome, answers, states, under_load, wait_until_all_up
 
 from evenkeel.load import failures
 
@@ -24,8 +24,6 @@ BACKENDS = ("backend-1", "backend-2", "backend-3")
 VICTIM = "backend-2"
 # Seconds between two looks of wait_until, and for the look itself.
 POLL = 0.2
-# Honest figures from a machine that is busy; the bench asks for less.
-BUSY = ("--max-lateness", "5")
 
 # A power cut may fall between two packets of an answer. Of that nobody can have another (docs/failover.md).
 CUT = 1

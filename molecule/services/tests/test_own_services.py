@@ -22,11 +22,11 @@ from changes import BALANCER, deploys_log, expect, played, rolled
 from described import SETTINGS, described, ids, run
 from faults import crash, reboot
 from scenario import PROJECT, Scenario, wait_until
-from under_load import Outcome, states, under_load, wait_until_all_up
+from under_load import BUSY, Outcome, states, under_load, wait_until_all_up
 
 MIX = "GET /=90,GET /wait/0.5=10,POST /=5,POST /wait/0.5=5"
 PICTURES = {"Host": "pictures.example.com"}
-SHOP_LOAD = ("--mix", MIX)
+SHOP_LOAD = ("--mix", MIX, *BUSY)
 WWW = {"Host": "www.example.com"}
 # Three frameworks at once: what is neither news nor books is the shop's.
 FRAMEWORKS = ("shop", "news", "books")
@@ -34,7 +34,7 @@ WWW_MIX = (
     "GET /=30,GET /wait/0.5=5,GET /news=30,GET /news/wait/0.5=5,GET /books=25,GET /books/wait/0.5=5,"
     "POST /=2,POST /wait/0.5=2,POST /news=1,POST /news/wait/0.5=2,POST /books=1,POST /books/wait/0.5=2"
 )
-WWW_LOAD = ("--mix", WWW_MIX, "--header", "Host: www.example.com")
+WWW_LOAD = ("--mix", WWW_MIX, "--header", "Host: www.example.com", *BUSY)
 MEGABYTE = 1024 * 1024
 
 
@@ -152,25 +152,23 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
     before = ids(scenario, "pictures")
     log = {"driver": "local", "options": {"max-size": "1m", "max-file": 2}}
     shop = {"env": {"MODE": "sale"}, "host_port": 5001, "ready": {"command": ["true"]}, "log": log}
-    with described(shop=shop) as changed:
-
-        @contextmanager
-        def change() -> Iterator[None]:
-            played(scenario, "site.yml", "-i", changed, "--tags", "backend_app,haproxy")
-            yield
-
-        nothing_lost(under_load(scenario, tmp_path / "shop.gz", change(), seconds=1, arguments=SHOP_LOAD))
+    changed = ("--tags", "backend_app,haproxy")
+    try:
+        with described(shop=shop) as other:
+            change = rolled(scenario, "site.yml", "-i", other, *changed)
+            nothing_lost(under_load(scenario, tmp_path / "shop.gz", change, seconds=1, arguments=SHOP_LOAD))
         assert requests.get(url, timeout=5).json()["mode"] == "sale"
         assert logs(scenario) == [{"Type": "local", "Config": {"max-size": "1m", "max-file": "2"}}] * 2
-    # The same again, and closed to all: no container is another, clients are refused, the run's own question is not.
-    rolled_out, asked = ids(scenario, "shop"), questions(scenario)
-    with described(shop=shop | {"allow": ["192.0.2.1"]}) as closed:
-        played(scenario, "site.yml", "-i", closed, "--tags", "backend_app,haproxy")
-    assert ids(scenario, "shop") == rolled_out
-    assert questions(scenario) == asked + 1
-    assert requests.get(url, timeout=5).status_code == 403
-    # Back, and a setting that is gone is gone.
-    run(scenario, "deploy.yml", "-e", "service=shop")
+        # The same again, and closed to all: no container is another; clients are refused, the run itself is not.
+        rolled_out, asked = ids(scenario, "shop"), questions(scenario)
+        with described(shop=shop | {"allow": ["192.0.2.1"]}) as closed:
+            played(scenario, "site.yml", "-i", closed, *changed)
+        assert ids(scenario, "shop") == rolled_out
+        assert questions(scenario) == asked + 1
+        assert requests.get(url, timeout=5).status_code == 403
+    finally:
+        run(scenario, "deploy.yml", "-e", "service=shop")
+    # A setting that is gone is gone.
     assert requests.get(url, timeout=5).json()["mode"] == ""
     assert "local" not in [log["Type"] for log in logs(scenario)]
     assert ids(scenario, "pictures") == before
