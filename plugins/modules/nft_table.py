@@ -1,6 +1,6 @@
 """Ansible module: load an nftables table so that it stays only if a new SSH connection gets through it.
 
-Rules are first loaded on trial: a timer of systemd on the host takes them back, unless they are kept before it runs out.
+Rules are first loaded on trial: a timer of systemd on the host takes them back, unless they are kept before it ends.
 Only :class:`Host` and :func:`main` touch the host. Runs there with the distribution's Python, 3.9 or newer.
 """
 
@@ -240,7 +240,8 @@ class Table:
 
     def _start_timer(self) -> None:
         kept, table = shlex.quote(str(self._kept)), self._table
-        undo = f"if [ -e {kept} ] && nft --file {kept}; then exit; fi; ! nft list table {table} || nft delete table {table}"
+        former = f"if [ -e {kept} ] && nft --file {kept}; then exit; fi"
+        undo = f"{former}; ! nft list table {table} || nft delete table {table}"
         timer = [f"--on-active={self._seconds}", "--timer-property=AccuracySec=1s", "--service-type=oneshot"]
         self._host.do("systemd-run", "--quiet", "--collect", f"--unit={UNDO}", *timer, "sh", "-c", undo)
 

@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
@@ -16,6 +15,7 @@ import yaml
 from scenario import Scenario, recap, wait_until
 
 SITE = "site.yml"
+SITE_HOSTS = ("balancer", "backend-1", "backend-2")
 TABLE = "inet evenkeel"
 # What may answer to strangers, by what a host's name begins with.
 OPEN = {"balancer": {22, 80}, "backend": {22}}
@@ -177,26 +177,26 @@ def test_stranger_finds_services_and_ssh_alone(scenario: Scenario) -> None:
         check_outside(scenario)
 
 
+def rebooted(scenario: Scenario, name: str) -> None:
+    """Reboot a host, and wait until it has come up to where it may be asked."""
+    started = done(scenario, name, "stat -c %Y /proc/1")
+    scenario.reboot(name)
+
+    def again() -> bool:
+        return on(scenario, name, "stat", "-c", "%Y", "/proc/1").stdout not in {"", started}
+
+    wait_until(again, f"{name} has booted")
+
+
 def test_reboot_and_restart_of_the_engine_change_nothing(scenario: Scenario) -> None:
-    before = {name: live(scenario, name) for name in ("balancer", "backend-1", "backend-2")}
+    before = [live(scenario, name) for name in SITE_HOSTS]
     for name in ("balancer", "backend-1"):
-        started = done(scenario, name, "stat -c %Y /proc/1")
-        scenario.reboot(name)
-        wait_until(
-            lambda name=name, started=started: on(scenario, name, "stat", "-c", "%Y", "/proc/1").stdout
-            not in {"", started},
-            f"{name} has gone down",
-        )
+        rebooted(scenario, name)
     done(scenario, "backend-2", "systemctl restart docker")
     wait_until(lambda: serves(scenario), "the site serves", 180)
-    for name in before:
-        wait_until(lambda name=name: live(scenario, name) == before[name] != "", f"{name} is closed again")
-    clients = {"balancer": 9091, "backend-1": 8404, "backend-2": 9090}
-    wait_until(
-        lambda: reaches(scenario, "balancer", scenario.addresses["backend-1"], clients["balancer"]),
-        "the Pushgateway is up again",
-        120,
-    )
+    wait_until(lambda: [live(scenario, name) for name in SITE_HOSTS] == before, "all are closed again")
+    pushgateway = scenario.addresses["backend-1"]
+    wait_until(lambda: reaches(scenario, "balancer", pushgateway, 9091), "the Pushgateway is up again", 120)
     check_outside(scenario)
 
 
@@ -281,7 +281,7 @@ def test_table_that_was_emptied_by_hand_is_mended_once(scenario: Scenario) -> No
     code, output = firewall(scenario)
     assert (code, {host: each["changed"] for host, each in recap(output).items()}) == (
         0,
-        dict.fromkeys(["balancer", "backend-1", "backend-2"], 0),
+        dict.fromkeys(SITE_HOSTS, 0),
     )
 
 
@@ -339,7 +339,7 @@ def test_next_run_does_not_build_on_what_was_on_trial(scenario: Scenario) -> Non
 
 
 def test_new_host_is_let_in_and_nothing_else_is_touched(scenario: Scenario, tmp_path: Path) -> None:
-    containers = "docker ps --no-trunc --format '{{.ID}} {{.Status}}' | cut -d' ' -f1 | sort; docker inspect --format '{{.State.Pid}}' backend_app"
+    containers = "docker inspect --format '{{.Id}} {{.State.Pid}}' backend_app pushgateway"
     before = done(scenario, "backend-1", containers)
     found = yaml.safe_load(scenario.inventory.read_text())
     newcomer = {"ansible_host": "127.0.0.1", "ansible_port": 9, "service_address": scenario.addresses["outsider"]}
@@ -372,7 +372,9 @@ def test_off_and_on_leaves_what_is_foreign_as_it_was(scenario: Scenario) -> None
         assert code == 0, output
         assert (live(scenario, "backend-1"), others(scenario, "backend-1")) == ("", before)
         assert reaches(scenario, "outsider", address, 9091)
-        left = "ls -d /etc/evenkeel-firewall* /var/lib/evenkeel/firewall /etc/systemd/system/*/evenkeel-firewall* || true"
+        left = (
+            "ls -d /etc/evenkeel-firewall* /var/lib/evenkeel/firewall /etc/systemd/system/*/evenkeel-firewall* || true"
+        )
         assert done(scenario, "backend-1", left) == ""
         assert on(scenario, "backend-1", "systemctl", "cat", "evenkeel-firewall").returncode != 0
         code, output = firewall(scenario, "-e", "firewall=false")
@@ -396,9 +398,8 @@ def test_off_and_on_leaves_what_is_foreign_as_it_was(scenario: Scenario) -> None
 
 
 @pytest.fixture(autouse=True)
-def steady(scenario: Scenario) -> Iterator[None]:
+def reachable(scenario: Scenario) -> Iterator[None]:
     """Whatever a test has done, SSH gets in afterwards."""
     yield
-    for name in ("balancer", "backend-1", "backend-2"):
-        host: Any = scenario.host(name)
-        wait_until(lambda host=host: host.run("true").rc == 0, f"{name} can be reached", 100)
+    for name in SITE_HOSTS:
+        wait_until(lambda: reaches(scenario, "outsider", scenario.addresses[name], 22), f"{name} has SSH", 100)  # noqa: B023

@@ -223,7 +223,7 @@ def check_memory(lab: Lab, provider: Provider) -> None:
 
 
 def variables(lab: Lab) -> dict[str, object]:
-    """Return what the inventory says of these hosts: who reaches them, how their power is cut, and how slow they are."""
+    """Return what the inventory says of these hosts: who reaches them, how power is cut, and how slow they are."""
     folder = shlex.quote(str(lab.state / "vm"))
     return {
         # This machine, through its loopback ports too.
