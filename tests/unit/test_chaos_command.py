@@ -48,7 +48,7 @@ def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, capsys: 
     [
         (
             {},
-            "balancer gives no statistics at http://127.0.0.1:9: no connection. If it runs: name this machine in admin_",
+            "balancer gives no statistics at http://127.0.0.1:9: no connection. If it runs: name this machine in",
         ),
         ({"haproxy": {}}, "Nobody knows where balancer gives its statistics (chaos_statistics), so nobody can ask it."),
         ({"slo": {"gap": 1}}, "There is no objective 'gap': there are failed_get,"),
