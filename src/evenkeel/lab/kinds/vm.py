@@ -226,6 +226,8 @@ def variables(lab: Lab) -> dict[str, object]:
     """Return what the inventory says of these hosts: who reaches them, how power is cut, and how slow they are."""
     folder = shlex.quote(str(lab.state / "vm"))
     return {
+        # Debian's user-mode Linux has nf_tables without the protocols.
+        "firewall": not any("linux.uml" in (each / "power-on").read_text() for each in _folders(lab)),
         # This machine, through its loopback ports too.
         "admin_networks": [lab.gateway, *(_forwarder_address(lab, host) for host in lab.hosts)],
         "chaos_power_off": f"{folder}/{{{{ chaos_host }}}}/power-off",
