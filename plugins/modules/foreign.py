@@ -72,6 +72,13 @@ options:
     type: list
     elements: dict
     default: []
+  listeners:
+    description:
+      - All ports that answer elsewhere than at the host itself, which the role would close.
+      - "I(known), the ports that are this project's or were named; I(adopting), what adopting does to the others;
+        I(setting), the name of the variable that lists those that stay open. None are looked for where it is empty."
+    type: dict
+    default: {}
   packages:
     description:
       - Packages that the role installs, which somebody may hold.
@@ -137,6 +144,15 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         containers=_TEXTS,
         setting=_TEXT,
     ),
+    "listeners": {
+        "type": "dict",
+        "default": {},
+        "options": {
+            "known": {"type": "list", "elements": "int", "default": []},
+            "adopting": _TEXT,
+            "setting": _TEXT,
+        },
+    },
     "packages": _dicts(name={"type": "str", "required": True}, setting=_TEXT),
 }
 
@@ -643,6 +659,31 @@ class Search:
             otherwise = f"choose another one with {setting}, or stop what holds it" if setting else "stop what holds it"
             self.found.append(Find(sentence, "", otherwise))
 
+    def others(self, known: Sequence[int], adopting: str, setting: str) -> None:
+        """Look who listens on ports that nobody named, where others than the host itself reach them."""
+        places = [(each.address, each.port) for each in self._host.listeners()]
+        places += [place for each in self._host.containers() for place in each.ports]
+        who: dict[int, set[str]] = {}
+        for address, port in places:
+            if port not in known and not ipaddress.ip_address(address).is_loopback:
+                who.setdefault(port, set()).update(self._holders(address, port))
+        if who:
+            names = [f"{port}, held by {some(sorted(who[port]))}" for port in sorted(who)]
+            ports = ", ".join(map(str, sorted(who)))
+            one = len(who) == 1
+            sentence = f"{'a port answers' if one else 'ports answer'} here that this project knows nothing of: "
+            otherwise = f"leave {'it' if one else 'them'} open with {setting}: [{ports}]"
+            self.found.append(Find(sentence + "; ".join(names), adopting, otherwise))
+
+    def _holders(self, address: str, port: int) -> list[str]:
+        listeners = [each for each in self._host.listeners() if each == Listener(address, port, each.inode)]
+        published = [each for each in self._host.containers() if (address, port) in each.ports]
+        # Docker's own proxies hold the ports of its containers, which are named already.
+        proxies = {"docker-proxy"} if published else set()
+        return [f"the {each.words}" for each in published] + self._strangers(
+            address, port, listeners, set(), set(), proxies
+        )
+
     def _strangers(
         self,
         address: str,
@@ -699,6 +740,9 @@ def search(parameters: Mapping[str, Any], host: Host) -> Search:
         result.package(name, pattern, each["setting"])
     for each in parameters["ports"]:
         result.port(each["address"], each["port"], each["units"], each["containers"], each["setting"])
+    listeners = parameters.get("listeners") or {}
+    if listeners.get("setting"):
+        result.others(listeners["known"], listeners["adopting"], listeners["setting"])
     return result
 
 

@@ -26,6 +26,7 @@ TEMPLATES = sorted(str(path.relative_to(PROJECT)) for path in PROJECT.glob("role
 # Formats whose tool has no checker for a single file.
 WITHOUT_VALIDATION = {
     "roles/docker/templates/restart.conf.j2",
+    "roles/firewall/templates/nftables.conf.j2",
     "roles/grafana/templates/files.yml.j2",
     "roles/grafana/templates/grafana.ini.j2",
     "roles/grafana/templates/prometheus.yml.j2",
@@ -87,6 +88,7 @@ def test_settings_are_checked_on_the_hosts_where_their_roles_run() -> None:
     assert set(ran) <= set(wiring)
     for role, hosts in ran.items():
         place = "topology_monitoring" if "monitoring" in hosts else f"groups['{hosts}']"
+        place = "topology_site" if "backends:balancers" in hosts else place
         assert place in wiring[role], role
 
 

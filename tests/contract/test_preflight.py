@@ -116,7 +116,7 @@ def test_everything_that_is_wrong_is_said_at_once_before_any_host_is_asked(tmp_p
 @pytest.mark.parametrize(
     ("playbook", "arguments", "sentence"),
     [
-        ("site.yml", ["--tags", "haproxi"], "This playbook has no tag `haproxi` (--tags): there are docker,"),
+        ("site.yml", ["--tags", "haproxi"], "This playbook has no tag `haproxi` (--tags): there are firewall,"),
         ("site.yml", ["--limit", "lb:tow"], "--limit names `tow`, which is no host and no group (`two` is meant?)"),
         ("site.yml", ["-e", "haproxy_timeout_queue=5"], 'haproxy_timeout_queue of lb is "5", which has no unit'),
         ("deploy.yml", ["-e", "service=shop"], "`shop` is no service of this inventory: there is app."),

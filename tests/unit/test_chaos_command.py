@@ -46,7 +46,10 @@ def test_bad_input_is_one_sentence(arguments: list[str], sentence: str, capsys: 
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({}, "balancer gives no statistics at http://127.0.0.1:9: no connection."),
+        (
+            {},
+            "balancer gives no statistics at http://127.0.0.1:9: no connection. If it runs: name this machine in",
+        ),
         ({"haproxy": {}}, "Nobody knows where balancer gives its statistics (chaos_statistics), so nobody can ask it."),
         ({"slo": {"gap": 1}}, "There is no objective 'gap': there are failed_get,"),
         ({"target": "backend-9"}, "The target 'backend-9' of run.json is none of its hosts."),

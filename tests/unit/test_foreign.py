@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -358,6 +359,34 @@ def test_our_container_hides_no_other_program() -> None:
 
 
 # What is said.
+
+
+def closing(*known: int) -> dict[str, Any]:
+    """Return the parameters of a role that would close all ports but these."""
+    listeners = {"known": list(known), "adopting": "closes it", "setting": "firewall_open_ports"}
+    return {**parameters(), "role": "firewall", "listeners": listeners}
+
+
+def test_ports_that_nobody_named_are_told_with_who_holds_them() -> None:
+    listeners = [Listener("0.0.0.0", 3306, "1"), Listener("::", 3306, "2"), Listener("10.0.0.1", 22, "3")]
+    listeners += [Listener("127.0.0.1", 631, "4"), Listener("::1", 631, "5"), Listener("10.0.0.1", 8080, "6")]
+    database = Holder(7, "mysqld", "mysql.service", "")
+    published = replace(THEIRS, ports=(("10.0.0.1", 8080), ("127.0.0.1", 8081)))
+    holders = {"1": [database], "2": [database], "3": [NGINX], "6": [PROXY]}
+    found = search(closing(22), FakeHost(listeners, holders, [published])).found
+    assert [find.sentence for find in found] == [
+        "ports answer here that this project knows nothing of: 3306, held by mysqld (process 7 of mysql.service); "
+        f"8080, held by the {published.words}"
+    ]
+    assert found[0].otherwise == "leave them open with firewall_open_ports: [3306, 8080]"
+    assert "firewall_adopt: true closes it" in refusal("firewall", found, adopt=False)
+    assert refusal("firewall", found, adopt=True) == ""
+
+
+def test_nothing_is_asked_of_ports_that_are_known_or_where_no_setting_would_open_them() -> None:
+    host = FakeHost([Listener("0.0.0.0", 3306, "1")], {"1": [NGINX]})
+    assert search(closing(3306), host).found == []
+    assert search({**closing(), "listeners": {**closing()["listeners"], "setting": ""}}, host).found == []
 
 
 def test_refusal_says_everything_at_once() -> None:

@@ -70,6 +70,15 @@ def test_power_is_given_once_and_cut_from_all_processes(host: tuple[Lab, Host, P
     subprocess.run(off, shell=True, check=True, timeout=20)
 
 
+@pytest.mark.parametrize(("program", "firewall"), [("/usr/bin/linux.uml", False), ("qemu-system-x86_64", True)])
+def test_kernel_without_rules_for_it_has_no_firewall(
+    host: tuple[Lab, Host, Path], program: str, firewall: bool
+) -> None:
+    lab, _, folder = host
+    (folder / "power-on").write_text(f"setsid {program}\n")
+    assert vm.variables(lab)["firewall"] is firewall
+
+
 def test_somebody_elses_process_is_not_killed(host: tuple[Lab, Host, Path]) -> None:
     lab, backend, folder = host
     vm.write_power(lab, backend, uml, Path("/disk"))

@@ -158,7 +158,10 @@ def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> Non
                 assert "try again" in answer.text
                 assert answer.headers["Retry-After"] == "1"
         # The others stay cut off: the first one alone ends it.
-        wait_until(lambda: answers(f"http://{scenario.addresses[first]}/readyz"), "the first one serves")
+        # It answers to balancers alone.
+        ask = f"curl --silent --fail --max-time 1 http://{scenario.addresses[first]}/readyz"
+        balancer = scenario.host("balancer")
+        wait_until(lambda: balancer.run(ask).rc == 0, "the first one serves")
         served = time.monotonic()
         wait_until(lambda: answers(url), "the site answers again", seconds=10)
         recovery = time.monotonic() - served

@@ -16,16 +16,19 @@ from evenkeel.lab.settings import Host, Lab
 from evenkeel.lab.system import run, say
 
 _LABEL = "evenkeel.definition"
+_IPV6 = Path("/proc/net/if_inet6")
 
 
 def ensure_network(lab: Lab) -> None:
     """Make the lab's network, unless it is there; raises EvenkeelError where the subnet is taken."""
     if succeeds("network", "inspect", lab.prefix):
-        config = json.loads(docker("network", "inspect", lab.prefix))[0]["IPAM"]["Config"][0]
-        if config["Subnet"] == str(lab.subnet):
+        configs = json.loads(docker("network", "inspect", lab.prefix))[0]["IPAM"]["Config"]
+        subnets = [config["Subnet"] for config in configs]
+        if str(lab.subnet) in subnets:
             return
         raise EvenkeelError(
-            f"The network {lab.prefix} has the subnet {config['Subnet']}, not {lab.subnet}: run make lab-down first."
+            f"The network {lab.prefix} has the subnet {' and '.join(subnets)}, not {lab.subnet}: run make lab-down "
+            "first."
         )
     for route in json.loads(run(["ip", "-json", "-4", "route"]) or "[]"):
         if route["dst"] != "default" and ipaddress.IPv4Network(route["dst"], strict=False).overlaps(lab.subnet):
@@ -33,7 +36,9 @@ def ensure_network(lab: Lab) -> None:
                 f"The lab's subnet {lab.subnet} overlaps {route['dst']}, which {route.get('dev', 'a route')} uses: set "
                 "LAB_SUBNET to a free /24."
             )
-    docker("network", "create", "--subnet", str(lab.subnet), lab.prefix)
+    # A machine without IPv6 has hosts without it.
+    ipv6 = ["--ipv6", "--subnet", str(lab.subnet6)] if _IPV6.exists() else []
+    docker("network", "create", "--subnet", str(lab.subnet), *ipv6, lab.prefix)
 
 
 def ensure_key(lab: Lab) -> Path:

@@ -12,6 +12,7 @@ PROJECT = Path(__file__).resolve().parents[3]
 MAX_BACKENDS = 200
 DEFAULT_NAME = "lab"
 _FIRST_ADDRESS = 10
+_GATEWAY = 1
 _MIRROR_ADDRESS = 2
 
 
@@ -62,6 +63,16 @@ class Lab:
     def inventory(self) -> Path:
         """The inventory file that is written: the lab's own is where users look, others lie with their state."""
         return (PROJECT / "inventories" / "lab" if self.name == DEFAULT_NAME else self.state) / "hosts.yml"
+
+    @property
+    def subnet6(self) -> ipaddress.IPv6Network:
+        """The network of the hosts' IPv6 addresses, which the engine gives out: private, and made of the other one."""
+        return ipaddress.IPv6Network((0xFD << 120 | int(self.subnet.network_address) << 80, 64))
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address in the lab's network, from which its hosts see what comes through loopback ports."""
+        return str(self.subnet[_GATEWAY])
 
     @property
     def mirror_address(self) -> str:

@@ -131,7 +131,9 @@ def _statistics(balancer: str, url: str, service: str) -> dict[str, Row]:
         answer.raise_for_status()
         servers, _ = haproxy.parse(answer.text, service)
     except (requests.RequestException, ValueError) as error:
-        raise EvenkeelError(f"{balancer} gives no statistics at {url}: {_short(error)}.") from None
+        closed = isinstance(error, requests.ConnectionError)
+        mend = " If it runs: name this machine in admin_networks, for the firewall to let it in." if closed else ""
+        raise EvenkeelError(f"{balancer} gives no statistics at {url}: {_short(error)}.{mend}") from None
     return servers
 
 

@@ -56,9 +56,11 @@ def wait_for_hosts(lab: Lab) -> None:
 
 
 def variables(lab: Lab) -> dict[str, object]:
-    """Return what the inventory says of these hosts: how their power is cut and given back."""
+    """Return what the inventory says of these hosts: who reaches them, how their power is cut and given back."""
     engine, container = " ".join(client()), f"{lab.prefix}-{{{{ chaos_host }}}}"
     return {
+        # This machine, through its loopback ports too.
+        "admin_networks": [lab.gateway],
         # First its network: the killed processes' sockets would still say goodbye.
         "chaos_power_off": f"{engine} exec {container} ip link set eth0 down\n{engine} kill {container} >/dev/null",
         "chaos_power_on": f"{engine} start {container} >/dev/null",

@@ -141,6 +141,11 @@ def ensure_hosts(lab: Lab, base: str) -> None:
         run([str(folder / "power-on")])
 
 
+def _forwarder_address(lab: Lab, host: Host) -> str:
+    """Return the address of what leads a host's loopback ports to it, out of the way of the hosts' own."""
+    return str(lab.subnet[-2 - lab.hosts.index(host)])
+
+
 def _forwarder(lab: Lab, host: Host, image: str) -> tuple[str, ...]:
     """Return the arguments of ``docker run`` for what leads a host's loopback ports to it."""
     ports = {host.ssh_port: 22} | host.published
@@ -151,8 +156,7 @@ def _forwarder(lab: Lab, host: Host, image: str) -> tuple[str, ...]:
     return (
         f"--name={lab.container(host)}",
         f"--network={lab.prefix}",
-        # Out of the way of the hosts' own addresses.
-        f"--ip={lab.subnet[-2 - lab.hosts.index(host)]}",
+        f"--ip={_forwarder_address(lab, host)}",
         "--init",
         "--restart=unless-stopped",
         *(f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports.items()),
@@ -219,9 +223,13 @@ def check_memory(lab: Lab, provider: Provider) -> None:
 
 
 def variables(lab: Lab) -> dict[str, object]:
-    """Return what the inventory says of these hosts: how their power is cut and given back, and how slow they are."""
+    """Return what the inventory says of these hosts: who reaches them, how power is cut, and how slow they are."""
     folder = shlex.quote(str(lab.state / "vm"))
     return {
+        # Debian's user-mode Linux has nf_tables without the protocols.
+        "firewall": not any("linux.uml" in (each / "power-on").read_text() for each in _folders(lab)),
+        # This machine, through its loopback ports too.
+        "admin_networks": [lab.gateway, *(_forwarder_address(lab, host) for host in lab.hosts)],
         "chaos_power_off": f"{folder}/{{{{ chaos_host }}}}/power-off",
         "chaos_power_on": f"{folder}/{{{{ chaos_host }}}}/power-on",
         # A process takes this kernel 20 ms to start, and several hosts share a core.
