@@ -22,6 +22,7 @@ _PLAIN: dict[str, Any] = {
     "rate_limit": {"requests": 0},
     "allow": [],
     "deny": [],
+    "hosts": [],
     "maintenance_page": "",
 }
 

@@ -32,7 +32,7 @@ _KINDS: dict[str, Any] = {
     **dict.fromkeys(["port", "host_port", "surge_port"], int),
     **dict.fromkeys(["hosts", "paths", "allow", "deny"], (list, tuple)),
     **dict.fromkeys(["ready", "retry"], (Mapping, type(None))),
-    **dict.fromkeys(["build", "rate_limit", "log"], Mapping),
+    **dict.fromkeys(["build", "rate_limit", "log", "tls"], Mapping),
     "answer_times": (list, tuple, type(None)),
     "balance": (str, type(None)),
 }
@@ -94,7 +94,8 @@ def _sound(service: Service) -> bool:
 # What a balancer must know, which is one for all hosts.
 _SHARED = (
     *("ready", "drain", "group", "hosts", "paths", "default", "retry", "answer_times", "timeout", "tunnel"),
-    *("balance", "max_requests", "sticky", "rate_limit", "allow", "deny", "load", "metrics", "maintenance_page"),
+    *("balance", "max_requests", "sticky", "rate_limit", "allow", "deny", "tls", "load", "metrics"),
+    "maintenance_page",
 )
 
 

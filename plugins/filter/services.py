@@ -55,6 +55,7 @@ _ABSENT: Service = {
     "rate_limit": {"requests": 0, "seconds": 1},
     "allow": [],
     "deny": [],
+    "tls": {},
     "load": "",
     "metrics": "",
     "maintenance_page": "",
@@ -150,6 +151,35 @@ def _find_here(service: Service, folder: str) -> None:
         service["build"] = {**service["build"], "folder": str(whole)}
     if service["maintenance_page"] and isinstance(service["maintenance_page"], str):
         service["maintenance_page"] = str(Path(folder, service["maintenance_page"]).expanduser())
+    if isinstance(service["tls"], Mapping) and service["tls"]:
+        # Descriptions are looped over, and what is looped over is shown: the certificate's own text, with its key, is
+        # where services_certificates gives it, and nowhere else.
+        given = certificate_given(service["tls"], folder)
+        service["tls"] = {
+            **service["tls"],
+            **given,
+            "pem": secrets_digest({"pem": given["pem"]} if given["pem"] else {}),
+        }
+
+
+def certificate_given(tls: Mapping[str, Any], folder: str = "") -> dict[str, str]:
+    """Return where a certificate is, its ``file`` here, as an absolute path, and its ``pem``; empty is not given."""
+    file = tls.get("file")
+    return {"file": str(Path(folder, str(file)).expanduser()) if file else "", "pem": str(tls.get("pem") or "")}
+
+
+def services_certificates(services: Mapping[str, Any], folder: str = "") -> dict[str, dict[str, str]]:
+    """Return the services' certificates, ``{service: {"file": str, "pem": str}}``; secrets, for the balancers alone.
+
+    Args:
+        services: the descriptions by name.
+        folder: what their files are relative to.
+    """
+    return {
+        str(name): certificate_given(entry["tls"], folder)
+        for name, entry in (services.items() if isinstance(services, Mapping) else ())
+        if isinstance(entry, Mapping) and isinstance(entry.get("tls"), Mapping) and entry["tls"]
+    }
 
 
 def _number(value: Any) -> Any:
@@ -377,6 +407,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "certificate_given": certificate_given,
             "one_service": one_service,
             "services_described": services_described,
             "secrets_digest": secrets_digest,
@@ -384,6 +415,7 @@ class FilterModule:
             "service_texts": service_texts,
             "services_versions": services_versions,
             "services_alone": services_alone,
+            "services_certificates": services_certificates,
             "services_jobs": services_jobs,
             "services_claims": services_claims,
             "services_map": services_map,

@@ -581,7 +581,9 @@ def _unit_problems(name: str, default: str, value: str, units: tuple[str, str]) 
 def _word_problems(name: str, option: Option, value: str, default: str) -> Iterator[str]:
     plain = re.sub(r"\[\d+\]$", "", name)
     shown = "a value" if option.get("no_log") or plain.endswith("_proxy") else f'"{value}"'
-    if ("\n" in value or "\r" in value) and "command" not in option.get("description", "").lower():
+    # PEM has lines, and so may what a shell runs.
+    lines = plain.endswith("pem") or "command" in option.get("description", "").lower()
+    if ("\n" in value or "\r" in value) and not lines:
         yield f"{name} of {{hosts}} has a line break: write it in one line, without | or > (at its end, >- removes it)."
     elif name.endswith("_version") and not re.fullmatch(r"\w[\w.+~-]*", value):
         yield f'{name} of {{hosts}} is "{value}", which is no version: use letters, digits, `.`, `-` and `_`.'

@@ -173,6 +173,11 @@ def site_problems(
         )
         for setting, port in settings.items()
     }
+    listeners["haproxy_tls_bind_port"] = [
+        host
+        for host in _sound(balancers, hostvars, "haproxy_tls_bind_port", 443, service=True)
+        if _secured(host, backends, hostvars)
+    ]
     first, second = listeners.pop("backend_app_port"), listeners.pop("haproxy_bind_port")
     described = _described(first, hostvars)
     # Where services are described, the guide's port is nobody's.
@@ -191,6 +196,15 @@ def site_problems(
         for address, count in Counter(shared).items()
         if count > 1 and address not in ways
     ]
+
+
+def _secured(host: Mapping[str, Any], backends: Sequence[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether a balancer has a certificate, the site's own or a service's."""
+    try:
+        site = any(hostvars[host["name"]]["topology_site_certificate"].values())
+        return site or any(service["tls"] for service in hostvars[backends[0]]["topology_services_told"])
+    except Exception:  # noqa: BLE001 - whatever a template raises; services_problems says what is wrong
+        return False
 
 
 def _described(

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 import urllib.parse
@@ -26,10 +27,11 @@ DOCUMENTATION = """
 module: http_answer
 short_description: Ask a URL until it answers as wanted
 description:
-  - Asks by plain HTTP, from the host, never through a proxy, and follows no redirect.
+  - Asks by HTTP, from the host, never through a proxy, and follows no redirect.
+  - By https it asks for I(host), and takes any certificate. It says what is served, and not who vouches for it.
   - Waits by the monotonic clock; a try that hangs, or whose body drips, is cut off.
 options:
-  url: {description: "What is asked; http only.", type: str, required: true}
+  url: {description: "What is asked; http or https.", type: str, required: true}
   host: {description: "The request's Host header; without it, the URL's host.", type: str}
   unix_socket: {description: "Ask through this socket instead of the URL's host and port.", type: path}
   seconds: {description: "How long it may take until the answer is as wanted; 0 asks once.", type: float, default: 0}
@@ -152,12 +154,25 @@ def _resolve(host: str, port: int, seconds: float) -> list[Any]:
     return found
 
 
+def _port(url: urllib.parse.SplitResult) -> int:
+    return url.port or (443 if url.scheme == "https" else 80)
+
+
+def _secure(connection: socket.socket, name: str, remaining: Clock) -> socket.socket:
+    """Return a connection with TLS on it; raises OSError."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    connection.settimeout(remaining())
+    return context.wrap_socket(connection, server_hostname=name)
+
+
 def _connect(url: urllib.parse.SplitResult, unix_socket: str | None, remaining: Clock) -> socket.socket:
     """Return a connection to the URL's host or to the Unix socket; raises OSError, NoAnswerError."""
     if unix_socket:
         ways = [(socket.AF_UNIX, unix_socket)]
     else:
-        addresses = _resolve(str(url.hostname), url.port or 80, remaining())
+        addresses = _resolve(str(url.hostname), _port(url), remaining())
         ways = [(address[0], address[4]) for address in addresses]
     for number, (family, target) in enumerate(ways, 1):
         connection = socket.socket(family, socket.SOCK_STREAM)
@@ -195,7 +210,7 @@ def _exchange(
     """Send the request over a connection and return the answer; raises NoAnswerError, OSError, HTTPException."""
     method = parameters.get("method") or "GET"
     body, headers = _request(parameters)
-    link = http.client.HTTPConnection(str(url.hostname), url.port or 80)
+    link = http.client.HTTPConnection(str(url.hostname), _port(url))
     link.sock = _Bounded(connection, remaining)
     link.request(method, (url.path or "/") + (f"?{url.query}" if url.query else ""), body, headers)
     response = link.getresponse()
@@ -213,6 +228,8 @@ def _words(error: Exception, seconds: float) -> str:
     """Return in words what ended a try."""
     if isinstance(error, (TimeoutError, socket.timeout)):
         return f"no whole answer in {seconds:.3g} s"
+    if isinstance(error, ssl.SSLError):
+        return f"no TLS came about ({(error.reason or str(error)).lower().replace('_', ' ')})"
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection was closed without an answer"
     if isinstance(error, http.client.IncompleteRead):
@@ -244,7 +261,10 @@ def ask(parameters: Mapping[str, Any], seconds: float, clock: Clock = time.monot
     url = urllib.parse.urlsplit(parameters["url"])
     try:
         with _connect(url, parameters.get("unix_socket"), remaining) as connection:
-            return _exchange(connection, url, parameters, remaining)
+            if url.scheme != "https":
+                return _exchange(connection, url, parameters, remaining)
+            with _secure(connection, str(parameters.get("host") or url.hostname), remaining) as secured:
+                return _exchange(secured, url, parameters, remaining)
     except (OSError, http.client.HTTPException) as error:
         raise NoAnswerError(_words(error, seconds)) from None
 
@@ -310,7 +330,7 @@ def check(parameters: Mapping[str, Any]) -> None:
     url = str(parameters["url"])
     try:
         parts = urllib.parse.urlsplit(url)
-        known = parts.scheme == "http" and bool(parts.hostname) and parts.port != 0
+        known = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         known = False
     if not known or parts.username is not None or re.search(r"[\x00-\x20\x7f]", url):

@@ -32,14 +32,15 @@ WITHOUT_VALIDATION = {
     "roles/grafana/templates/prometheus.yml.j2",
     "roles/grafana/templates/restart.conf.j2",
     "roles/haproxy/templates/evenkeel.conf.j2",
-    # The check of haproxy.cfg, which comes next, reads it.
+    # The check of haproxy.cfg, which comes next, reads them.
+    "roles/haproxy/templates/certificates.list.j2",
     "roles/haproxy/templates/services.map.j2",
 }
 # House limits of lines by kind of file.
 LIMITS = {
     "tasks/main.yml": 40,
     "tasks/*.yml": 80,
-    "defaults/main.yml": 60,
+    "defaults/main.yml": 80,
     "handlers/main.yml": 15,
     "templates/**/*.j2": 80,
 }

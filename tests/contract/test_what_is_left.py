@@ -22,6 +22,7 @@ WRITERS = {
     "ansible.builtin.lineinfile": "path",
     "ansible.builtin.template": "dest",
     "ansible.builtin.unarchive": "dest",
+    "haproxy_certificate": "path",
     "masked_template": "dest",
 }
 # What a teardown.yml calls otherwise: how it is written, and by what it goes.
@@ -39,6 +40,8 @@ GOES_BY = {
     "{{ __backend_app_secrets }}/{{ item }}": "/secrets",
     "{{ __grafana_dashboards_folder }}/{{ item | basename }}": "{{ __grafana_dashboards_folder }}",
     "{{ __haproxy_map }}": "/etc/haproxy/evenkeel-*.map",
+    "{{ __haproxy_certificate_list }}": "/etc/haproxy/evenkeel-*.list",
+    "{{ __haproxy_certificate_folder }}/{{ item }}.pem": "{{ __haproxy_certificate_folder }}",
     # Pages of services in maintenance.
     "{{ item.value }}": "/etc/haproxy/evenkeel-*.html",
     "/etc/prometheus/file_sd/{{ item.name }}.yml": "__prometheus_target_files",

@@ -17,7 +17,7 @@ import pytest
 
 from chaos_runs import Made
 from evenkeel.chaos.record import run_folder, timeline
-from evenkeel.chaos.run.supervisor import not_at_work
+from evenkeel.chaos.run.supervisor import load_command, not_at_work
 from evenkeel.load.records import Writer, read
 from evenkeel.load.settings import Settings, parse_mix
 
@@ -228,3 +228,9 @@ def test_nobody_else_may_start_one(folder: Path) -> None:
     )
     assert done.returncode == 2
     assert "Stdin must hold the playbook's call as a JSON object, which the role chaos gives." in done.stderr
+
+
+@pytest.mark.parametrize(("said", "wanted"), [({}, False), ({"verify": True}, False), ({"verify": False}, True)])
+def test_load_takes_any_certificate_only_where_the_run_says_so(said: dict[str, bool], wanted: bool) -> None:
+    values = {"url": "https://x", "mix": "GET /=1", "rate": 1, "timeout": 1, "max_lateness": 1, "limit": 1, **said}
+    assert ("--no-verify" in load_command(Path("x"), values)) is wanted

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from authority import Authority
 
 import http_answer
 from http_answer import ParameterError, run
@@ -263,7 +265,7 @@ def test_password_and_body_are_sent(serve: Serve) -> None:
 @pytest.mark.parametrize(
     "parameters",
     [
-        {"url": "https://127.0.0.1/"},
+        {"url": "ftp://127.0.0.1/"},
         {"url": "127.0.0.1:80"},
         {"url": "http://127.0.0.1:99999/"},
         {"url": "http://127.0.0.1/a b"},
@@ -291,3 +293,25 @@ def test_headers_are_sent(serve: Serve) -> None:
     seen: list[bytes] = []
     assert answer_of(serve(page("ok"), seen=seen), send={"X-Evenkeel-Load": "abc"})["answered"]
     assert b"\r\nX-Evenkeel-Load: abc\r\n" in seen[0]
+
+
+def test_asks_by_tls_for_the_host_and_takes_any_certificate(serve: Serve, tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "own.pem").write_text(Authority().pem("shop.example.com"))
+    context.load_cert_chain(tmp_path / "own.pem")
+    asked: list[str | None] = []
+    context.sni_callback = lambda _, name, __: asked.append(name)
+
+    def work(listener: socket.socket) -> None:
+        with listener, context.wrap_socket(listener.accept()[0], server_side=True) as own:
+            asked.append(own.recv(1000).decode().split("Host: ")[1].split("\r\n")[0])
+            own.sendall(page("yes"))
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"https://127.0.0.1:{listener.getsockname()[1]}/x"
+    threading.Thread(target=work, args=(listener,), daemon=True).start()
+    assert answer_of(url, host="shop.example.com", content="yes")["answered"]
+    assert asked == ["shop.example.com", "shop.example.com"]
+    # Who speaks no TLS is said to do so.
+    refused = answer_of(serve(b"plain text\r\n").replace("http:", "https:"), required=False)
+    assert "no TLS came about" in refused["msg"]

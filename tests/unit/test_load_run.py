@@ -6,6 +6,7 @@ import asyncio
 import errno
 import resource
 import socket
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from authority import Authority
 
 from evenkeel.load import failures
 from evenkeel.load.client import resolve
@@ -28,7 +30,9 @@ OK = b"HTTP/1.1 200 OK\r\nX-Backend: backend-1\r\nX-App-Version: v1\r\nContent-L
 
 
 @asynccontextmanager
-async def serving(answer: Answer, connections: list[int] | None = None) -> AsyncIterator[str]:
+async def serving(
+    answer: Answer, connections: list[int] | None = None, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[str]:
     """Serve every request with ``answer``; each connection is added to ``connections``. Yields the URL."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -42,9 +46,9 @@ async def serving(answer: Answer, connections: list[int] | None = None) -> Async
         finally:
             writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2000)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, backlog=2000, ssl=tls)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
 
@@ -305,3 +309,22 @@ def test_what_this_machine_lacks_is_not_the_servers_failure() -> None:
     assert failures.kind(aiohttp.ClientConnectorError(key, OSError(errno.ECONNREFUSED, ""))) == "connect"
     with pytest.raises(KeyError):
         failures.kind(KeyError("a bug"))
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_by_https_the_host_is_asked_for_and_verified(tmp_path: Path, verify: bool) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    (tmp_path / "own.pem").write_text(Authority().pem("shop.example.com"))
+    tls.load_cert_chain(tmp_path / "own.pem")
+    asked: set[str | None] = set()
+    tls.sni_callback = lambda _, name, __: asked.add(name)
+
+    async def run() -> Summary:
+        async with serving(ok, tls=tls) as url:
+            headers = (("Host", "shop.example.com:443"),)
+            return await load(url, tmp_path / "r", rate=20, duration=0.5, headers=headers, verify=verify)
+
+    found = asyncio.run(run())
+    assert asked == {"shop.example.com"}
+    # Nobody trusts the one who has signed it.
+    assert found.failures == ({"GET": {"connect": 5}, "POST": {"connect": 5}} if verify else {})

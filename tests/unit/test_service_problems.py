@@ -286,3 +286,17 @@ def test_maintenance_page_is_one_that_haproxy_can_send(tmp_path: Path, content: 
     assert [f"site_services.shop.maintenance_page is {page}, " in each and sentence in each for each in found] == [
         True for _ in [sentence] if sentence
     ]
+
+
+def test_description_of_a_certificate_is_checked_like_all_others() -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+    assert said(shop(tls={"pem": pem})) == []
+    assert said(shop(tls={"file": "shop.pem"})) == []
+    (unknown,) = said(shop(tls={"flie": "shop.pem"}))
+    assert "site_services.shop.tls of" in unknown
+    assert "`file` is meant?" in unknown
+    (text,) = said(shop(tls="shop.pem"))
+    assert "site_services.shop.tls" in text
+    assert "a mapping is meant" in text
+    # A line break is an error of writing everywhere but in PEM.
+    assert "line break" in said(shop(tls={"file": "shop.pem\n"}))[0]

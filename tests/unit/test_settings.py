@@ -112,7 +112,7 @@ def test_nothing_set_is_nothing_wrong() -> None:
         ("backend_app_base_image", "python:stable", "has the tag `stable`, which moves"),
         # Names.
         ("haproxy_timout_server", "30s", "there is no such setting (haproxy_timeout_server is meant?)"),
-        ("haproxy_certificate", "x", "there is no such setting: use one of roles/haproxy/defaults/main.yml"),
+        ("haproxy_colour", "x", "there is no such setting: use one of roles/haproxy/defaults/main.yml"),
         ("deploy_forse", True, "there is no such setting (deploy_force is meant?)"),
         ("backend_app_leave_running", False, "there is no such setting"),
         ("service_adress", "192.0.2.1", "(service_address is meant?)"),

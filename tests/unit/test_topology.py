@@ -124,6 +124,22 @@ def test_host_whose_variables_can_not_be_read_is_somebody_elses_to_name() -> Non
     ]
 
 
+def test_port_for_tls_is_taken_where_there_is_a_certificate() -> None:
+    hostvars: dict[str, dict[str, Any]] = {
+        "one": {"ansible_host": "192.0.2.1", "topology_services_told": [{"tls": {}}]},
+        "lb": {"ansible_host": "192.0.2.2", "haproxy_stats_port": 443},
+    }
+    assert site_problems(hostvars, ["one"], ["lb"]) == []
+    wanted = ["haproxy_stats_port and haproxy_tls_bind_port of lb are both 443: set one of them to another port."]
+    hostvars["lb"]["topology_site_certificate"] = {"file": "", "pem": ""}
+    assert site_problems(hostvars, ["one"], ["lb"]) == []
+    hostvars["one"]["topology_services_told"] = [{"tls": {}, "guide": True}, {"tls": {"file": "x"}, "guide": True}]
+    assert site_problems(hostvars, ["one"], ["lb"]) == wanted
+    hostvars["one"]["topology_services_told"] = [{"tls": {}, "guide": True}]
+    hostvars["lb"]["topology_site_certificate"] = {"file": "x", "pem": ""}
+    assert site_problems(hostvars, ["one"], ["lb"]) == wanted
+
+
 def test_backends_at_one_address_of_their_own_are_refused() -> None:
     hostvars = {name: {"ansible_host": f"192.0.2.{number}"} for number, name in enumerate(["lb", "one", "two"], 1)}
     for name in ("one", "two"):

@@ -39,6 +39,7 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, default=110, help="requests per second (%(default)s)")
     parser.add_argument("--duration", type=float, metavar="SECONDS", help="default: until SIGINT or SIGTERM")
     parser.add_argument("--header", action="append", default=[], metavar="'NAME: VALUE'", help="of every request")
+    parser.add_argument("--no-verify", action="store_true", help="by https: take any certificate")
     parser.add_argument("--timeout", type=float, default=10, metavar="SECONDS", help="per request (%(default)s)")
     parser.add_argument("--fresh", type=float, metavar="SHARE", help="on connections of their own (0.5; serial: 1)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed sends the same sequence (%(default)s)")
@@ -63,6 +64,7 @@ def _settings(arguments: argparse.Namespace) -> Settings:
         seed=arguments.seed,
         serial=arguments.serial,
         max_lateness=arguments.max_lateness,
+        verify=not arguments.no_verify,
         headers=tuple(parse_header(text) for text in arguments.header),
     )
 

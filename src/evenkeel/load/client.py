@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -95,6 +95,10 @@ class Client:
     def __init__(self, settings: Settings, address: tuple[int, str]) -> None:
         """Prepare one session for kept-alive and one for fresh connections; needs a running loop."""
         self._urls = {share.path: URL(settings.url + share.path, encoded=True) for share in settings.mix}
+        # By TLS too it is the host that is asked for, wherever it is.
+        self._tls: dict[str, Any] = {}
+        if settings.url.startswith("https:"):
+            self._tls = {"server_hostname": settings.host, "ssl": settings.verify}
         self._kept = self._session(address, settings.headers, fresh=False)
         self._fresh = self._session(address, settings.headers, fresh=True)
 
@@ -131,7 +135,7 @@ class Client:
         try:
             async with (
                 asyncio.timeout(timeout),
-                session.request(method, self._urls[path], allow_redirects=False) as answer,
+                session.request(method, self._urls[path], allow_redirects=False, **self._tls) as answer,
             ):
                 status = answer.status
                 backend, version = answer.headers.get("X-Backend", ""), answer.headers.get("X-App-Version", "")

@@ -6,7 +6,7 @@ import errno
 
 import aiohttp
 
-CONNECT = "connect"  # no connection came about: refused, unreachable
+CONNECT = "connect"  # no connection came about: refused, unreachable, no TLS, a certificate that is not trusted
 RESET = "reset"  # the connection ended before the whole answer was there
 TIMEOUT = "timeout"  # the answer was not there in time, in whatever phase
 STATUS = "status"  # answered, with a status of 400 or more

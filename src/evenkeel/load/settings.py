@@ -39,6 +39,7 @@ class Settings:
         fresh: share of requests, 0 to 1, that get a connection of their own.
         seed: the same seed gives the same order.
         serial: one request at a time, each after the last one's end.
+        verify: whether the server's certificate must be one that this machine trusts, for the asked host.
         headers: what every request carries besides, as (name, value); ``Host`` is the URL's host without it.
         max_lateness: seconds; see :func:`evenkeel.load.schedule_check.check_schedule`.
     """
@@ -53,6 +54,13 @@ class Settings:
     serial: bool = False
     max_lateness: float = 0.5
     headers: tuple[tuple[str, str], ...] = ()
+    verify: bool = True
+
+    @property
+    def host(self) -> str:
+        """The host that is asked for, by HTTP and by TLS: that of the header ``Host``, or else the URL's."""
+        said = next((value for name, value in self.headers if name.lower() == "host"), "")
+        return urlsplit(f"//{said}").hostname or str(urlsplit(self.url).hostname)
 
     def __post_init__(self) -> None:
         """Refuse what makes no sense; raises EvenkeelError."""

@@ -41,6 +41,7 @@ def load_command(folder: Path, values: Mapping[str, Any]) -> list[str]:
     options = ["--mix", values["mix"], "--rate", f"{float(values['rate']):g}", "--timeout", f"{values['timeout']:g}"]
     options += ["--max-lateness", f"{values['max_lateness']:g}"]
     options += [word for name, value in values.get("headers", {}).items() for word in ("--header", f"{name}: {value}")]
+    options += [] if values.get("verify", True) else ["--no-verify"]
     limit = ["--duration", f"{values['limit']:g}", "--records", str(folder / run_folder.LOAD)]
     return [*nice, sys.executable, "-m", "evenkeel.load", values["url"], *options, *limit]
 
