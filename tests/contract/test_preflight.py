@@ -77,7 +77,7 @@ def test_wrong_services_are_refused_at_once_before_any_host_is_asked(tmp_path: P
     inventory.write_text(yaml.safe_dump(whole))
     run = site(inventory)
     for sentence in (
-        "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?): write it right, or remove it.",
+        "site_services.shop of one and two has `imgae`, which is unknown (`image` is meant?): write it right",
         "site_services.api.image of one and two is `registry.example.com/api`; it has no tag",
         'site_services.api.paths has "api", which is no beginning of a path',
         "site_services.web.group is `nowhere`, a group without hosts",
