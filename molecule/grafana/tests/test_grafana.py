@@ -301,7 +301,7 @@ def test_diff_shows_no_secret_and_everything_else(scenario: Scenario, host: Any)
         ({"grafana_admin_password": 42798}, "grafana_admin_password is not a text: YAML took it for a number"),
         ({"grafana_admin_password": "first\nsecond"}, "grafana_admin_password has several lines"),
         ({"grafana_extra_options": {"smtp": {"password": 42798}}}, "smtp: password is not a text"),
-        ({"grafana_scrape_interval": 1}, "grafana_scrape_interval is 1 "),
+        ({"grafana_scrape_interval": 1}, "grafana_scrape_interval is 1: give a time"),
     ],
 )
 def test_setting_that_cannot_be_meant_is_refused_before_any_change(
