@@ -116,8 +116,7 @@ test: ## All tests but those on VMs (about 40 minutes on two cores)
 # processes and its hosts give way.
 .PHONY: measured
 measured:
-	$(MAKE) molecule-default
-	$(MAKE) molecule-services
+	$(MAKE) --jobs=1 --keep-going molecule-default molecule-services
 
 .PHONY: aside
 aside:

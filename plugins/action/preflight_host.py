@@ -105,7 +105,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "problems": problems + found["problems"],
             "notes": found["notes"],
             "unreached": found["unreached"],
-            "guarded": found["guarded"],
             "clock": found["clock"],
         }
 

@@ -89,14 +89,13 @@ def clock_problems(clocks: Mapping[str, Sequence[float]], seconds: float) -> dic
 def path_rows(looks: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> list[Row]:
     """Return which hosts do not get through to others that are up.
 
-    A host that nobody reached may be down. One with this project's firewall lets in the hosts of the last run alone,
-    until this run has told it of new ones.
+    A host that nobody reached may be down. One with this project's firewall says no to who is new, and that got through.
     """
     gone: dict[tuple[str, str, str], list[str]] = {}
     for host, look in looks.items():
         for path in look.get("unreached", []):
             other = looks.get(path["name"], {})
-            if "clock" in other and not other.get("guarded"):
+            if "clock" in other:
                 gone.setdefault((host, path["name"], path["why"]), []).append(f"{path['address']}:{path['port']}")
     return [
         row(

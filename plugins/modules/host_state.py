@@ -52,8 +52,6 @@ notes: {description: "What the operator should know of, a sentence each.", type:
 unreached: {description: "Which of the places did not answer, with I(why).", type: list, returned: always}
 began: {description: "The host's clock at the beginning, in seconds since 1970.", type: float, returned: always}
 ended: {description: "The same at the end.", type: float, returned: always}
-guarded: {description: "Whether this project's firewall is there, which lets in the hosts of the last run.", type: bool,
-          returned: always}
 """
 
 ARGUMENTS: dict[str, dict[str, Any]] = {
@@ -65,7 +63,6 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
     "paths": {"type": "list", "elements": "dict", "default": []},
 }
 _ROOT = Path("/")
-_FIREWALL = "etc/evenkeel-firewall.nft"
 # Where packages, images, samples and logs go; those that are not there yet will be folders of the one above.
 _WRITTEN = ("/", "/etc", "/opt", "/tmp", "/usr/local", "/var", "/var/lib", "/var/lib/docker", "/var/lib/prometheus")
 _LOCKS = ("var/lib/dpkg/lock-frontend", "var/lib/dpkg/lock", "var/lib/apt/lists/lock", "var/cache/apt/archives/lock")
@@ -157,7 +154,6 @@ def look(parameters: Mapping[str, Any], root: Path = _ROOT) -> dict[str, Any]:
         "problems": [sentence for sentence in problems if sentence],
         "notes": notes,
         "unreached": unreached(parameters["paths"]),
-        "guarded": (root / _FIREWALL).exists(),
         "began": began,
         "ended": time.time(),
     }

@@ -145,13 +145,6 @@ def test_brief_look_asks_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert found["began"] <= found["ended"]
 
 
-def test_firewall_of_the_project_is_seen(root: Path) -> None:
-    assert not look(root, brief=True)["guarded"]
-    (root / "etc").mkdir()
-    (root / "etc/evenkeel-firewall.nft").touch()
-    assert look(root, brief=True)["guarded"]
-
-
 def test_locale_of_the_host_changes_no_word() -> None:
     said = host._run(["sh", "-c", "echo $LC_ALL"], 5)  # noqa: SLF001
     assert said == ("C\n", "", 0)

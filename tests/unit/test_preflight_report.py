@@ -60,10 +60,9 @@ def test_way_to_a_host_that_is_up_must_be_open() -> None:
     (found,) = path_rows({"lb": {"unreached": gone, "clock": [0, 0]}, "one": {"clock": [0, 0]}}, HOSTS)
     assert found["hosts"] == ["lb"]
     assert found["what"] == "lb does not get through to one at 192.0.2.1:80 (no answer within 2 s):"
-    # It is down, or not asked; or its firewall does not know of the balancer yet.
+    # It is down, or not asked.
     assert path_rows({"lb": {"unreached": gone, "clock": [0, 0]}, "one": {"unreachable": True}}, HOSTS) == []
     assert path_rows({"lb": {"unreached": gone, "clock": [0, 0]}}, HOSTS) == []
-    assert path_rows({"lb": {"unreached": gone}, "one": {"clock": [0, 0], "guarded": True}}, HOSTS) == []
 
 
 def test_table_holds_each_sentence_whole_and_no_line_is_too_long() -> None:
