@@ -89,7 +89,7 @@ def clock_problems(clocks: Mapping[str, Sequence[float]], seconds: float) -> dic
 def path_rows(looks: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> list[Row]:
     """Return which hosts do not get through to others that are up.
 
-    A host that nobody reached may be down. One with this project's firewall says no to who is new, and that got through.
+    A host that nobody reached may be down. This project's firewall says no to who is new, and that got through.
     """
     gone: dict[tuple[str, str, str], list[str]] = {}
     for host, look in looks.items():

@@ -499,6 +499,9 @@ def _validator_problems(role: str, name: str, option: Option, value: Any) -> lis
     """Return what Ansible itself will have against a value once the role's turn comes."""
     from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+    if option["type"] == "dict" and "elements" in option and isinstance(value, Mapping):
+        # Ansible knows elements of lists alone, and would take the options for the mapping's own.
+        option, value = {**option, "type": "list"}, list(value.values())
     found = ArgumentSpecValidator({name: dict(option)}).validate({name: value}).error_messages
     reason = "" if option.get("no_log") else f" ({_reason(found[0])})" if found else ""
     where = f"roles/{role}/meta/argument_specs.yml says what it may be" if (PROJECT / "roles" / role).is_dir() else ""

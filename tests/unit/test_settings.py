@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.template import trust_as_template
 
 from inventory_files import inventory_problems
@@ -47,6 +48,19 @@ def template(text: str) -> str:
 
 def test_nothing_set_is_nothing_wrong() -> None:
     assert problems({}) == []
+
+
+@pytest.mark.parametrize("role", sorted(path.parents[1].name for path in PROJECT.glob("roles/*/defaults/main.yml")))
+def test_what_a_role_takes_by_itself_may_be_set(role: str) -> None:
+    defaults = yaml.safe_load((PROJECT / "roles" / role / "defaults" / "main.yml").read_text())
+    # The others are made of what the inventory says.
+    plain = {name: value for name, value in defaults.items() if "{{" not in str(value)}
+    hosts = PLACES.get(role, HOSTS)
+    assert problems(plain, hosts) == []
+
+
+def test_logins_to_registries_may_be_set() -> None:
+    assert problems({"site_registries": {"r.example.com:5000": {"username": "me", "password": "x"}}}) == []
 
 
 @pytest.mark.parametrize(
