@@ -10,10 +10,14 @@ from typing import Any
 import mitogen.parent
 import mitogen.ssh
 import pytest
+from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
+from jinja2 import Environment, TemplateSyntaxError
 
 import mitogen_or_linear
 
 PROJECT = Path(__file__).resolve().parents[2]
+
+Compiled = tuple[type[Environment], list[object], SimpleNamespace]
 
 
 @pytest.mark.parametrize(
@@ -99,3 +103,51 @@ def test_only_its_own_deprecation_is_hidden() -> None:
     display.deprecated("Another thing is deprecated.", version="2.23")
     assert shown == ["Another thing is deprecated."]
     assert "deprecation_warnings" not in (PROJECT / "ansible.cfg").read_text()
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Compiled:
+    """A class of environments that compiles once, what it has compiled, and what Ansible sets meanwhile."""
+    seen: list[object] = []
+    context = SimpleNamespace(escape_backslashes=False)
+
+    class Counting(Environment):
+        def compile(self, source: Any, *args: Any, **options: Any) -> Any:
+            seen.append(source)
+            return super().compile(source, *args, **options)
+
+    compiling = SimpleNamespace(current=lambda **_: context)
+    mitogen_or_linear.compile_once(Counting, compiling, str(tmp_path))
+    return Counting, seen, context
+
+
+def test_template_is_compiled_once_in_a_run(compiled: Compiled) -> None:
+    environment, seen, _ = compiled
+    # Each in an environment of its own, as in a process of its own.
+    texts = [environment().from_string("{{ word }}!").render(word=word) for word in ("a", "b")]
+    assert (texts, len(seen)) == (["a!", "b!"], 1)
+    values = [environment().compile_expression(text)(word="a") for text in ("word", "word", "word ~ '?'")]
+    assert (values, len(seen)) == (["a", "a", "a?"], 3)
+
+
+def test_what_is_compiled_otherwise_is_another_template(compiled: Compiled) -> None:
+    environment, seen, context = compiled
+    environment().from_string("[[ 1 ]]")
+    context.escape_backslashes = True
+    environment().from_string("[[ 1 ]]")
+    other = environment().overlay(variable_start_string="[[", variable_end_string="]]")
+    assert other.from_string("[[ 1 ]]").render() == "1"
+    assert environment().from_string("[[ 1 ]]").render() == "[[ 1 ]]"
+    assert len(seen) == 3
+
+
+def test_template_that_is_wrong_is_wrong_each_time(compiled: Compiled) -> None:
+    environment, seen, _ = compiled
+    for _ in range(2):
+        with pytest.raises(TemplateSyntaxError):
+            environment().from_string("{{ word")
+    assert len(seen) == 2
+
+
+def test_ansible_has_what_is_taken_from_it() -> None:
+    assert list(mitogen_or_linear.compiler()) == [AnsibleEnvironment, _TemplateCompileContext]
