@@ -31,7 +31,7 @@ SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))
 # The longest first, so that none of them is alone at the end.
 LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
 ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default molecule-services molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
-ASIDE ?= oldest $(ROLE_SCENARIOS)
+ASIDE ?= lint unit oldest $(ROLE_SCENARIOS)
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export PYTHONPATH := $(CURDIR)/src
@@ -108,8 +108,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: ## All tests but those on VMs (about 45 minutes on two cores)
-	$(MAKE) --jobs=2 --output-sync=target lint unit
+test: $(VENV)/ready ## All tests but those on VMs (about 40 minutes on two cores)
 	$(MAKE) --jobs=2 --output-sync=target measured aside
 
 # What measures load, one after the other, leaves half of the machine idle. What measures none takes that half only: its
@@ -149,7 +148,7 @@ oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
 	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
 .PHONY: molecule
-molecule: ## Run every scenario
+molecule: $(VENV)/ready ## Run every scenario
 	$(MAKE) --jobs=2 --output-sync=target measured aside ASIDE="$(ROLE_SCENARIOS)"
 
 # Each has hosts under names, ports and in a subnet of its own.
@@ -164,7 +163,7 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	  || { status=$$?; [[ ! -s "$$failed" ]] || { echo "Failed in $*:"; cat "$$failed"; }; exit $$status; }
 
 .PHONY: bench
-bench: bench-failover bench-images bench-load ## Measure what the tests can't: all benchmarks, on the lab
+bench: bench-failover bench-images bench-load bench-plays ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
@@ -177,6 +176,10 @@ bench-images: $(VENV)/ready ## The same of a few frameworks' images in the place
 .PHONY: bench-kills
 bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the lab, and see whether the next run mends (hours)
 	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/kill_runs.py --inventory inventories/lab/hosts.yml
+
+.PHONY: bench-plays
+bench-plays: $(VENV)/ready ## What runs of site.yml cost, on hosts of their own (about 20 minutes)
+	$(WITH_ARGS) python bench/play_table.py
 
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core

@@ -54,6 +54,8 @@ def services_problems(
     """
     said: dict[str, None] = {}
     firsts: dict[str, Any] = {}
+    # Each look into Ansible's own costs as much as it has hosts.
+    members = {str(name): frozenset(hosts) for name, hosts in groups.items()}
     for host in backends:
         try:
             services = list(hostvars[host]["topology_services_told"])
@@ -69,7 +71,7 @@ def services_problems(
         # Of another type: settings_problems says so.
         sound = [service for service in services if _sound(service)]
         for service in sound:
-            said |= dict.fromkeys(_service_problems(service, groups))
+            said |= dict.fromkeys(_service_problems(service, members))
             said |= dict.fromkeys(_differences(service, firsts.setdefault(service["name"], (host, service)), host))
         said |= dict.fromkeys(_together(sound))
     return list(said)
@@ -108,7 +110,7 @@ def _differences(service: Service, first: tuple[str, Service], host: str) -> Ite
             )
 
 
-def _service_problems(service: Service, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _service_problems(service: Service, groups: Mapping[str, frozenset[str]]) -> Iterator[str]:
     name = f"site_services.{service['name']}"
     if not _NAME.fullmatch(service["name"]) or service["name"] in _RESERVED:
         yield (
@@ -163,10 +165,10 @@ def _page_problems(name: str, page: str) -> Iterator[str]:
             )
 
 
-def _group_problems(name: str, group: str, groups: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _group_problems(name: str, group: str, groups: Mapping[str, frozenset[str]]) -> Iterator[str]:
     if not groups.get(group):
         yield f"{name}.group is `{group}`, a group without hosts: name one that has some."
-    strangers = [host for host in groups.get(group, []) if host not in groups.get("backends", [])]
+    strangers = sorted(groups.get(group, frozenset()) - groups.get("backends", frozenset()))
     if strangers:
         yield (
             f"{name}.group is `{group}`, and {', '.join(strangers)} of it is no backend: make `{group}` a child of the "

@@ -233,9 +233,14 @@ def services_with_servers(
         hostvars: Ansible's ``hostvars``, with ``topology_services_told`` and ``topology_agent_port`` of each backend.
         groups: Ansible's ``groups``.
     """
+    # Each look into Ansible's own costs as much as it has hosts.
+    members = {str(name): frozenset(hosts) for name, hosts in groups.items()}
     said: dict[str, dict[str, Service]] = {}
+    agents: dict[str, int] = {}
     for host in endpoints:
-        said[host["name"]] = {each["name"]: each for each in hostvars[host["name"]]["topology_services_told"]}
+        variables = hostvars[host["name"]]
+        said[host["name"]] = {each["name"]: each for each in variables["topology_services_told"]}
+        agents[host["name"]] = int(variables["topology_agent_port"])
     return [
         {
             **service,
@@ -243,10 +248,10 @@ def services_with_servers(
                 {
                     **host,
                     **_ports(said[host["name"]].get(service["name"], service)),
-                    "agent_port": int(hostvars[host["name"]]["topology_agent_port"]),
+                    "agent_port": agents[host["name"]],
                 }
                 for host in endpoints
-                if host["name"] in groups.get(service["group"], [])
+                if host["name"] in members.get(service["group"], ())
             ],
         }
         for service in services

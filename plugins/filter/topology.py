@@ -215,6 +215,8 @@ def _described(
     for host in backends:
         try:
             variables = hostvars[host["name"]]
+            if not variables.get("site_services"):
+                continue
             told = [service for service in variables["topology_services_told"] if not service["guide"]]
             services = [service for service in told if service["group"] in variables["group_names"]]
             ports = {
