@@ -37,8 +37,8 @@ _VERSIONS, _THREADS = count(1), count(129)
 _PLAYBOOKS = ["deploy", "rollback", "site", "settings", "cold"]
 # What a writer that was cut off leaves beside the file: Ansible's, and dpkg's.
 _DRAFTS = (
-    "find /etc /usr/local /opt /var/lib/evenkeel -xdev -name '.ansible_tmp*' -o -name '*.dpkg-new' -o -name '*.dpkg-tmp' "
-    "-o -name '*.new' 2>/dev/null || true"
+    "find /etc /usr/local /opt /var/lib/evenkeel -xdev -name '.ansible_tmp*' -o -name '*.dpkg-new' "
+    "-o -name '*.dpkg-tmp' -o -name '*.new' 2>/dev/null || true"
 )
 
 

@@ -60,7 +60,7 @@ class Scenario:
     def play(
         self, playbook: str, *arguments: str, inventory: Path | None = None, seconds: float = 600
     ) -> subprocess.CompletedProcess[str]:
-        """Run a playbook of the project and return its result, whatever its exit code, if it ends within ``seconds``."""
+        """Run a playbook of the project and return its result, whatever its exit code; it must end in time."""
         return subprocess.run(
             ["ansible-playbook", "-i", str(inventory or self.inventory), playbook, *arguments],
             cwd=PROJECT,
