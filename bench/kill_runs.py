@@ -7,7 +7,7 @@ one had, and the site is looked at: containers, drains, lock, releases.json, wha
 are half there, the front door. A last run must find nothing to do.
 
 ``settings`` is site.yml with other settings, under load: no GET may fail, from before the kill until all is mended.
-``cold`` is site.yml on hosts that have nothing yet. Each kill gets hosts of its own, in a lab that it makes and removes.
+``cold`` is site.yml on hosts that have nothing yet. Each kill gets hosts of its own, in a lab that is made and removed.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def refused(
         ("127.0.9.3", "127.0.9.2", "one and two share the address 127.0.9.2"),
         ("backends:", "other:", "The inventory has no backend: add at least one host to the group `backends`."),
         ("balancers:", "other:", "The inventory has no balancer: add at least one host to the group `balancers`."),
-        ("127.0.9.3", "two.example", "set `service_address` to the address where other hosts reach it."),
+        ("127.0.9.3", "127.0.9", "set `service_address` to the address or the name by which other hosts reach it."),
         ("127.0.9.3", "127.0.9.3, backend_app_port: http", "backend_app_port of two is 'http': set it to a number"),
     ],
 )

@@ -88,6 +88,7 @@ class FakeHost(Host):
         return self._bindable
 
     def has_ipv6(self) -> bool:
+        """Return that it has."""
         return True
 
     def sockets(self) -> dict[str, list[tuple[str, int]]]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from haproxy import haproxy_detection, haproxy_milliseconds
+from haproxy import haproxy_claims, haproxy_detection, haproxy_milliseconds
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROLES / "haproxy" / "defaults" / "main.yml").read_text())
@@ -27,6 +27,14 @@ DEFAULTS: dict[str, Any] = yaml.safe_load((ROLES / "haproxy" / "defaults" / "mai
         ("hung", {"haproxy_check_fall": "2", "haproxy_check_timeout": "1m"}, 500 + 600 + 2 * 60_000),
     ],
 )
+def test_front_door_claims_each_address_by_itself() -> None:
+    claims = haproxy_claims(["0.0.0.0", "::"], {"haproxy_bind_port": 80})
+    assert [(each["address"], each["port"], each["setting"], bool(each["without_ipv6"])) for each in claims] == [
+        ("0.0.0.0", 80, "haproxy_bind_port", False),
+        ("::", 80, "haproxy_bind_port", True),
+    ]
+
+
 def test_time_follows_from_the_settings(silence: str, change: dict[str, str], milliseconds: int) -> None:
     assert haproxy_detection([DEFAULTS | change], silence) == milliseconds
     # The slowest balancer counts, and what it does not set is the role's default.

@@ -20,7 +20,9 @@ def says(*addresses: str, why: str = "") -> dict[str, Any]:
 
 def answers(**asked: dict[str, Any]) -> dict[str, Any]:
     """Return what the filters make of what each host has said of the one name."""
-    hostvars = {host: {"preflight_names": {"names": {"one.example": answer}}} for host, answer in asked.items()}
+    hostvars: dict[str, Any] = {
+        host: {"preflight_names": {"names": {"one.example": answer}}} for host, answer in asked.items()
+    }
     # A host out of reach has said nothing, and one that was not asked has no word at all.
     hostvars |= {"away": {"preflight_names": {"unreachable": True}}, "other": {}}
     return names_answers([*hostvars], hostvars, NAMES)
