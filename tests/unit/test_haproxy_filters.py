@@ -27,14 +27,6 @@ DEFAULTS: dict[str, Any] = yaml.safe_load((ROLES / "haproxy" / "defaults" / "mai
         ("hung", {"haproxy_check_fall": "2", "haproxy_check_timeout": "1m"}, 500 + 600 + 2 * 60_000),
     ],
 )
-def test_front_door_claims_each_address_by_itself() -> None:
-    claims = haproxy_claims(["0.0.0.0", "::"], {"haproxy_bind_port": 80})
-    assert [(each["address"], each["port"], each["setting"], bool(each["without_ipv6"])) for each in claims] == [
-        ("0.0.0.0", 80, "haproxy_bind_port", False),
-        ("::", 80, "haproxy_bind_port", True),
-    ]
-
-
 def test_time_follows_from_the_settings(silence: str, change: dict[str, str], milliseconds: int) -> None:
     assert haproxy_detection([DEFAULTS | change], silence) == milliseconds
     # The slowest balancer counts, and what it does not set is the role's default.
@@ -58,3 +50,11 @@ def test_chaos_expects_what_the_defaults_take(name: str, silence: str) -> None:
     default = yaml.safe_load((ROLES / "chaos" / "defaults" / "main.yml").read_text())[name]
     (seconds,) = re.findall(r"default\((\d+)\)", default)
     assert 1500 <= 1000 * int(seconds) - haproxy_detection([DEFAULTS], silence) < 2500
+
+
+def test_front_door_claims_each_address_by_itself() -> None:
+    claims = haproxy_claims(["0.0.0.0", "::"], {"haproxy_bind_port": 80})
+    assert [(each["address"], each["port"], each["setting"], bool(each["without_ipv6"])) for each in claims] == [
+        ("0.0.0.0", 80, "haproxy_bind_port", False),
+        ("::", 80, "haproxy_bind_port", True),
+    ]
