@@ -174,7 +174,7 @@ bench-images: $(VENV)/ready ## The same of a few frameworks' images in the place
 	PYTHONPATH=src:molecule/shared:bench $(WITH_ARGS) python bench/image_table.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-kills
-bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the lab, and see whether the next run mends (hours)
+bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml, on fresh hosts too, and see whether the next run mends (hours)
 	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/kill_runs.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-plays

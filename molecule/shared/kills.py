@@ -143,7 +143,7 @@ def lies(said: str, left: Sequence[str]) -> list[str]:
 def mended(scenario: Scenario, *plain: str) -> list[str]:
     """Run a playbook plainly, then whatever its sentence says; return what is not mended or was not true."""
     found = []
-    run = scenario.play(*plain)
+    run = scenario.play(*plain, seconds=1200)
     for advice, text in _ADVICE.items():
         words = " ".join(run.stdout.split())
         if text in words and (run.returncode or advice == "break_lock"):

@@ -57,8 +57,10 @@ class Scenario:
         with suppress(RuntimeError):
             self.host(name).run("systemctl --no-block reboot")
 
-    def play(self, playbook: str, *arguments: str, inventory: Path | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a playbook of the project and return its result, whatever its exit code."""
+    def play(
+        self, playbook: str, *arguments: str, inventory: Path | None = None, seconds: float = 600
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a playbook of the project and return its result, whatever its exit code; it must end in time."""
         return subprocess.run(
             ["ansible-playbook", "-i", str(inventory or self.inventory), playbook, *arguments],
             cwd=PROJECT,
@@ -67,7 +69,7 @@ class Scenario:
             check=False,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=seconds,
         )
 
 

@@ -96,7 +96,7 @@ def path_rows(looks: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> l
         for path in look.get("unreached", []):
             other = looks.get(path["name"], {})
             if "clock" in other:
-                gone.setdefault((host, path["name"], path["why"]), []).append(f"{path['address']}:{path['port']}")
+                gone.setdefault((host, path["name"], path["why"]), []).append(_place(path["address"], path["port"]))
     return [
         row(
             f"{host} does not get through to {other} at {', '.join(places)} ({why}): see that routes and firewalls "
@@ -106,6 +106,10 @@ def path_rows(looks: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> l
         )
         for (host, other, why), places in gone.items()
     ]
+
+
+def _place(address: object, port: object) -> str:
+    return f"[{address}]:{port}" if ":" in str(address) else f"{address}:{port}"
 
 
 def table(rows: Sequence[Row], notes: Sequence[Row], width: int, looked: bool) -> str:

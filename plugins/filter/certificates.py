@@ -309,6 +309,7 @@ def balancers_secured(
 def services_urls(services: Iterable[Mapping[str, Any]], address: str, port: object) -> list[str]:
     """Return where services are asked by TLS, each at its first host name, or else at the address."""
     suffix = "" if str(port) == "443" else f":{port}"
+    address = f"[{address}]" if ":" in address else address
     return list(dict.fromkeys(f"https://{next(iter(each['hosts']), address)}{suffix}/" for each in services))
 
 

@@ -16,21 +16,66 @@ _OWN = ("backend_app_address", "haproxy_address", "haproxy_stats_address", "push
 _INTERFACE = re.compile(r"[A-Za-z0-9_.:@-]+\*?")
 
 
-def firewall_addresses(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def firewall_addresses(
+    names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], resolved: Mapping[str, str] | None = None
+) -> list[str]:
     """Return the addresses that connections of hosts come from, as the inventory knows them.
 
     Args:
         names: the hosts.
         hostvars: Ansible's ``hostvars``.
+        resolved: the address by name, of hosts whose service address is a name.
     """
     found: dict[str, None] = {}
     for name in names:
         variables = hostvars[name]
         service = variables.get("service_address") or variables.get("ansible_host") or name
         own = [variables.get(variable) for variable in (*_OWN, "grafana_address")]
-        found |= dict.fromkeys([str(service), *(str(each) for each in own if _is_own(each))])
+        service = (resolved or {}).get(str(service), str(service))
+        found |= dict.fromkeys([service, *(str(each) for each in own if _is_own(each))])
         found |= dict.fromkeys(str(each) for each in variables.get("firewall_addresses") or [])
     return list(found)
+
+
+def firewall_mixed(
+    clients: Iterable[str],
+    endpoints: Iterable[Mapping[str, Any]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    resolved: Mapping[str, str] | None = None,
+) -> list[str]:
+    """Return which hosts ask others by a version of IP in which those don't know them, a sentence each.
+
+    Args:
+        clients: the hosts that ask.
+        endpoints: whom, as ``topology_endpoints`` returns them. What is a name still is passed over.
+        hostvars: Ansible's ``hostvars``.
+        resolved: the address by name.
+    """
+    problems, asked = [], [(each["name"], each["address"]) for each in endpoints]
+    for client in clients:
+        try:
+            sources = {_version(text) for text in firewall_addresses([client], hostvars, resolved)}
+        except Exception:  # noqa: BLE001 - whatever a template raises; settings_problems says what is wrong
+            continue
+        if 0 in sources:
+            continue
+        for version in (4, 6):
+            others = [name for name, address in asked if name != client and _version(address) == version]
+            if others and version not in sources:
+                problems.append(
+                    f"{client} reaches {', '.join(dict.fromkeys(others))} by IPv{version}, and of {client} only "
+                    f"IPv{10 - version} is known, which firewalls there and chaos.yml must know: add the IPv{version} "
+                    f"address that it comes from to firewall_addresses of {client}."
+                )
+    return problems
+
+
+def _version(text: object) -> int:
+    """Return 4 or 6, of an address or a network; 0 of anything else."""
+    try:
+        return ipaddress.ip_network(str(text), strict=False).version
+    except ValueError:
+        return 0
 
 
 def _is_own(text: object) -> bool:
@@ -107,5 +152,6 @@ class FilterModule:
         return {
             "firewall_addresses": firewall_addresses,
             "firewall_app_ports": firewall_app_ports,
+            "firewall_mixed": firewall_mixed,
             "firewall_problems": firewall_problems,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,26 @@ def haproxy_milliseconds(time: object) -> float:
     if not found:
         raise AnsibleFilterError(f"{time!r} is no time for HAProxy: write a number and us, ms, s, m, h or d.")
     return int(found[1]) * _UNITS[found[2] or "ms"]
+
+
+def haproxy_claims(addresses: Sequence[str], ports: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return what the front door takes on a host, as the module ``foreign`` asks.
+
+    Args:
+        addresses: where it is; of ``::`` IPv6 alone is taken.
+        ports: by setting.
+    """
+    return [
+        {
+            "address": address,
+            "port": port,
+            "units": ["haproxy.service", "haproxy.socket"],
+            "setting": setting,
+            "without_ipv6": "set haproxy_bind_address to 0.0.0.0" if address == "::" else "",
+        }
+        for setting, port in ports.items()
+        for address in addresses
+    ]
 
 
 def haproxy_longest(times: Iterable[str]) -> str:
@@ -159,6 +179,7 @@ class FilterModule:
             "haproxy_detection": haproxy_detection,
             "haproxy_pages": haproxy_pages,
             "haproxy_private": haproxy_private,
+            "haproxy_claims": haproxy_claims,
             "haproxy_longest": haproxy_longest,
             "haproxy_milliseconds": haproxy_milliseconds,
             "haproxy_services_whole": haproxy_services_whole,

@@ -279,13 +279,18 @@ def services_jobs(services: Iterable[Service]) -> list[dict[str, Any]]:
             "name": f"backend_{service['name']}",
             "metrics_path": service["metrics"],
             "targets": [
-                {"address": f"{server['address']}:{server['port']}", "instance": server["name"]}
+                {"address": _place(server["address"], server["port"]), "instance": server["name"]}
                 for server in service["servers"]
             ],
         }
         for service in services
         if service["metrics"]
     ]
+
+
+def _place(address: str, port: int) -> str:
+    # As topology.py's host_port: one filter plugin can't ask another.
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def services_map(services: Iterable[Service]) -> list[str]:

@@ -28,6 +28,11 @@ _ADDRESSES = {
 }
 # Listening at all of them is not an address to ask.
 _EVERY = {"", "*", "0.0.0.0", "::"}
+# A host's name in DNS. With a last part of digits alone it is an address that somebody mistyped.
+_DNS_NAME = re.compile(
+    r"(?=.{1,253}$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?\.)*"
+    r"(?![0-9]+$)[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+)
 
 
 def topology_endpoints(
@@ -35,6 +40,7 @@ def topology_endpoints(
     hostvars: Mapping[str, Mapping[str, Any]],
     port_variable: str,
     default_port: int,
+    resolved: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """Return ``[{"name": str, "address": str, "port": int}, …]`` in inventory order.
 
@@ -43,11 +49,46 @@ def topology_endpoints(
         hostvars: Ansible's ``hostvars``.
         port_variable: the inventory variable that may hold the host's port.
         default_port: the port where that variable is not set; equal to the role's default, which is invisible here.
+        resolved: the address by name, of hosts whose service address is a name.
 
     Raises:
         AnsibleFilterError: a port that is not a number from 1 to 65535; names the host and the variable.
     """
-    return [_endpoint(str(name), hostvars[name], port_variable, default_port) for name in names]
+    return [
+        {**host, "address": topology_fixed(host["address"], resolved)}
+        for host in (_endpoint(str(name), hostvars[name], port_variable, default_port) for name in names)
+    ]
+
+
+def topology_fixed(address: object, resolved: Mapping[str, str] | None = None) -> str:
+    """Return a host's address in its one form: of a name the address that it has, of IPv6 the short one.
+
+    Args:
+        address: an address, or a name.
+        resolved: the address by name; a name that is not in it stays what it is.
+    """
+    text = (resolved or {}).get(str(address), str(address))
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return text
+
+
+def host_port(address: object, port: object) -> str:
+    """Return ``address:port`` as URLs and programs take it: ``192.0.2.1:80``, ``[2001:db8::1]:80``."""
+    bare = str(address).strip("[]")
+    return f"[{bare}]:{port}" if ":" in bare else f"{bare}:{port}"
+
+
+def topology_names(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return, by host, the names that service addresses are; the others are addresses.
+
+    Args:
+        names: the hosts.
+        hostvars: Ansible's ``hostvars``. A host whose variables can't be read is left out.
+    """
+    sound = _sound(names, hostvars, "", 1, service=True)
+    return {host["name"]: host["address"] for host in sound if _is_dns_name(host["address"])}
 
 
 def topology_targets(endpoints: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
@@ -56,12 +97,12 @@ def topology_targets(endpoints: Iterable[Mapping[str, Any]]) -> list[dict[str, s
     Args:
         endpoints: as :func:`topology_endpoints` returns them.
     """
-    return [{"address": f"{host['address']}:{host['port']}", "instance": str(host["name"])} for host in endpoints]
+    return [{"address": host_port(host["address"], host["port"]), "instance": str(host["name"])} for host in endpoints]
 
 
 def topology_urls(endpoints: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return endpoints as addresses for a browser, such as ``http://192.0.2.1:9090/``."""
-    return [f"http://{host['address']}:{host['port']}/" for host in endpoints]
+    return [f"http://{host_port(host['address'], host['port'])}/" for host in endpoints]
 
 
 def topology_secret(path: str) -> str:
@@ -115,16 +156,17 @@ def topology_problems(
         if not hosts
     ]
     listeners = {"backend_app_port": backends, "haproxy_bind_port": balancers, **(others or {})}
-    unique = {str(host["name"]): str(host["address"]) for hosts in listeners.values() for host in hosts}
+    unique = {str(host["name"]): topology_fixed(host["address"]) for hosts in listeners.values() for host in hosts}
     for name, address in unique.items():
         if not _NAME.fullmatch(name):
             problems.append(
                 f"The host name `{name}` has characters HAProxy refuses: use letters, digits, `.`, `-`, `_`."
             )
-        if not _is_address(address):
+        wrong = _address_problem(address)
+        if wrong:
             problems.append(
-                f"The service address of {name} is `{address}`, which is no IPv4 address: set `service_address` to the "
-                "address where other hosts reach it."
+                f"The service address of {name} is `{address}`, which {wrong}: set `service_address` to the address or "
+                "the name by which other hosts reach it."
             )
     lowered = Counter(name.lower() for name in unique)
     problems += [
@@ -188,8 +230,8 @@ def site_problems(
     if balancers and not second:
         problems = [problem for problem in problems if "has no balancer" not in problem]
     # Those who listen at an address of their own: the balancers must tell them apart.
-    shared = [str(host["address"]) for host in _sound(backends, hostvars, "backend_app_port", 80)]
-    ways = {str(host["address"]) for host in first}
+    shared = [topology_fixed(host["address"]) for host in _sound(backends, hostvars, "backend_app_port", 80)]
+    ways = {topology_fixed(host["address"]) for host in first}
     return problems + [
         f"backend_app_address is {address} on {count} backends: set it for each host to an address of its own, where "
         "the balancers reach it, or leave it out."
@@ -272,12 +314,26 @@ def _endpoint(
     return {"name": name, "address": str(address), "port": int(port)}
 
 
-def _is_address(text: str) -> bool:
+def _is_dns_name(text: str) -> bool:
+    return bool(_DNS_NAME.fullmatch(text))
+
+
+def _address_problem(text: str) -> str:
+    """Return why other hosts can't reach one at an address or a name; empty where they may."""
     try:
-        ipaddress.IPv4Address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return "" if _is_dns_name(text) else "is neither an address nor a name"
+    if address.is_link_local:
+        return "counts on one network only, and on each host by the name of another interface"
+    if address.is_unspecified or address.is_multicast:
+        return "is no single host's"
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.scope_id:
+            return "has a zone, which counts on one host only"
+        if address.ipv4_mapped:
+            return f"is the IPv4 address {address.ipv4_mapped} in the form of IPv6"
+    return ""
 
 
 class FilterModule:
@@ -286,9 +342,12 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""
         return {
+            "host_port": host_port,
             "known_or_empty": known_or_empty,
             "site_problems": site_problems,
             "topology_endpoints": topology_endpoints,
+            "topology_fixed": topology_fixed,
+            "topology_names": topology_names,
             "topology_problems": topology_problems,
             "topology_secret": topology_secret,
             "topology_targets": topology_targets,

@@ -69,6 +69,7 @@ options:
       - Ports that the role listens on.
       - "I(address), I(port); I(units) and I(containers), who may hold it already; I(setting), the name of the variable
         that chooses another one."
+      - "I(without_ipv6): IPv6 alone is meant, and this is to be done where the kernel has none."
     type: list
     elements: dict
     default: []
@@ -143,6 +144,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
         units=_TEXTS,
         containers=_TEXTS,
         setting=_TEXT,
+        without_ipv6=_TEXT,
     ),
     "listeners": {
         "type": "dict",
@@ -491,6 +493,10 @@ class Host:
             return "", False
         return (words[0] if words[2] == "installed" else ""), words[1] == "hold"
 
+    def has_ipv6(self) -> bool:
+        """Return whether the kernel knows IPv6 at all."""
+        return Path("/proc/net/if_inet6").exists()
+
     def can_bind(self, address: str, port: int) -> bool:
         """Return whether a socket may be bound; an address that is not here is no conflict."""
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -522,6 +528,8 @@ class Search:
         self.copies: list[tuple[Path, Path]] = []
         self.aside: list[tuple[Container, str]] = []
         self.kept: list[str] = []
+        # A program that listens by IPv4 and IPv6 is told of once.
+        self._told: set[tuple[int, frozenset[str]]] = set()
 
     def file(self, path: Path, marks: Sequence[str], package: str = "", samples: Sequence[str] = ()) -> None:
         """Look at a file that the role writes."""
@@ -641,20 +649,36 @@ class Search:
         units: Sequence[str] = (),
         containers: Sequence[str] = (),
         setting: str = "",
+        without_ipv6: str = "",
     ) -> None:
         """Look who listens on a port of the role's."""
+        if without_ipv6 and not self._host.has_ipv6():
+            self.found.append(
+                Find(f"port {port} is to be opened for IPv6, which this kernel has not", "", without_ipv6)
+            )
+            return
         ours = {*containers, *(container.name for container, _ in self.aside)}
-        listeners = [each for each in self._host.listeners() if each.port == port and overlap(address, each.address)]
+        listeners = [
+            each
+            for each in self._host.listeners()
+            if each.port == port and overlap(address, each.address) and not (without_ipv6 and ":" not in each.address)
+        ]
         published = [
             each
             for each in self._host.containers()
-            if any(number == port and overlap(address, host) for host, number in each.ports)
+            if any(
+                number == port and overlap(address, host)
+                for host, number in each.ports
+                if not without_ipv6 or ":" in host
+            )
         ]
         who = [f"the {each.words}" for each in published if each.name not in ours]
         # Docker's own proxies hold the ports of its containers, which are known already.
         proxies = {"docker-proxy"} if published else set()
         who += self._strangers(address, port, listeners, {*units}, ours, proxies)
-        if who:
+        told = (port, frozenset(who))
+        if who and told not in self._told:
+            self._told.add(told)
             sentence = f"port {port} of {address} is taken by {some(sorted(set(who)))}"
             otherwise = f"choose another one with {setting}, or stop what holds it" if setting else "stop what holds it"
             self.found.append(Find(sentence, "", otherwise))
@@ -739,7 +763,7 @@ def search(parameters: Mapping[str, Any], host: Host) -> Search:
         name, _, pattern = each["name"].partition("=")
         result.package(name, pattern, each["setting"])
     for each in parameters["ports"]:
-        result.port(each["address"], each["port"], each["units"], each["containers"], each["setting"])
+        result.port(**each)
     listeners = parameters.get("listeners") or {}
     if listeners.get("setting"):
         result.others(listeners["known"], listeners["adopting"], listeners["setting"])

@@ -85,7 +85,7 @@ class Server:
         sessions: requests it is working on.
         queue: requests that wait for it.
         last_check: the last check's result, such as ``L7OK 200 in 2 ms``; empty where there is none.
-        address: where HAProxy finds it, such as ``192.0.2.1:80``.
+        address: where HAProxy finds it, such as ``192.0.2.1:80`` or ``[2001:db8::1]:80``.
         backend: the backend that holds it.
     """
 
@@ -113,8 +113,12 @@ def parse_states(text: str) -> dict[str, tuple[str, str]]:
     columns = header[2:].split()
     rows = [dict(zip(columns, line.split(), strict=False)) for line in lines if line[:1].isdigit() and " " in line]
     return {
-        row["srv_name"]: (_admin(int(row["srv_admin_state"])), f"{row['srv_addr']}:{row['srv_port']}") for row in rows
+        row["srv_name"]: (_admin(int(row["srv_admin_state"])), _place(row["srv_addr"], row["srv_port"])) for row in rows
     }
+
+
+def _place(address: str, port: object) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _admin(bits: int) -> str:
@@ -262,8 +266,9 @@ class Change:
             raise HaproxyError(f"HAProxy refused to set {server.name} to {order.removeprefix('state ')}: {answer}")
 
     def _moves(self, server: Server) -> bool:
-        wanted = f"{self.wanted['address']}:{self.wanted['port']}"
-        return bool(self.wanted["address"] and self.wanted["port"]) and server.address != wanted
+        if not (self.wanted["address"] and self.wanted["port"]):
+            return False
+        return server.address != _place(self.wanted["address"], self.wanted["port"])
 
     def would_change(self, server: Server) -> bool:
         """Return whether :meth:`make` has something to do."""

@@ -291,7 +291,7 @@ def test_every_role_that_runs_a_service_has_a_scenario() -> None:
 
 def test_fallbacks_of_the_topology_are_the_roles_defaults() -> None:
     wiring = (PROJECT / "group_vars" / "all" / "topology.yml").read_text()
-    found = re.findall(r"topology_endpoints\(hostvars, '(\w+)', (\d+)\)", wiring)
+    found = re.findall(r"topology_endpoints\(hostvars, '(\w+)', (\d+), topology_resolved\)", wiring)
     assert {name for name, _ in found} == {
         "backend_app_port",
         "grafana_port",

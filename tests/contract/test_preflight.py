@@ -54,7 +54,7 @@ def refused(
         ("127.0.9.3", "127.0.9.2", "one and two share the address 127.0.9.2"),
         ("backends:", "other:", "The inventory has no backend: add at least one host to the group `backends`."),
         ("balancers:", "other:", "The inventory has no balancer: add at least one host to the group `balancers`."),
-        ("127.0.9.3", "two.example", "set `service_address` to the address where other hosts reach it."),
+        ("127.0.9.3", "127.0.9", "set `service_address` to the address or the name by which other hosts reach it."),
         ("127.0.9.3", "127.0.9.3, backend_app_port: http", "backend_app_port of two is 'http': set it to a number"),
     ],
 )
@@ -301,6 +301,15 @@ def test_sound_inventory_reaches_the_hosts(tmp_path: Path, playbook: str, argume
     assert run.returncode == UNREACHABLE, run.stdout
     assert "Look at the host" in run.stdout
     assert "failed=1" not in run.stdout
+
+
+def test_name_that_no_host_can_be_asked_for_ends_no_run(tmp_path: Path) -> None:
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(SOUND.replace("127.0.9.3", "127.0.9.3, service_address: two.example"))
+    run = site(inventory)
+    assert run.returncode == UNREACHABLE, run.stdout
+    assert "Ask the hosts which addresses the names have there" in run.stdout
+    assert "Look at the host" in run.stdout
 
 
 @pytest.mark.parametrize("strategy", ["mitogen_or_linear", "linear"])

@@ -22,7 +22,7 @@ def asked(listener: socket.socket, leaving: Path) -> bytes:
     """Return what a balancer hears that says nothing itself, up to the end of the connection."""
     thread = threading.Thread(target=answer, args=(listener, str(leaving)))
     thread.start()
-    with socket.create_connection(listener.getsockname(), timeout=5) as connection:
+    with socket.create_connection(listener.getsockname()[:2], timeout=5) as connection:
         heard = b"".join(iter(lambda: connection.recv(100), b""))
     thread.join(5)
     return heard
@@ -49,3 +49,10 @@ def test_balancer_that_has_gone_ends_nothing(listener: socket.socket, tmp_path: 
 def test_address_may_come_late() -> None:
     # Of a network for documentation: this machine does not have it.
     listen("192.0.2.77", 0).close()
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_it_listens_by_ipv6_too(tmp_path: Path) -> None:
+    with listen("::1", 0) as listener:
+        assert asked(listener, tmp_path / "leaving") == b"up\n"
+    listen("2001:db8::77", 0).close()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+# A machine without IPv6 has no rules for it.
+IPV6 = Path("/proc/net/if_inet6").exists()
 PACKETS = Path(__file__).resolve().parents[2] / "roles" / "chaos" / "files" / "packets"
 # Keeps "TABLE CHAIN" for each rule that jumps, chain.TABLE for each chain with its rules; writes down every change.
 IPTABLES = """#!/bin/sh
@@ -31,11 +33,15 @@ esac
 
 @pytest.fixture
 def host(tmp_path: Path) -> Path:
-    """Return the folder of a host's rules; both chains are there."""
+    """Return the folder of a host's rules; both chains are there. Those of IPv6 are in a folder of their own."""
+    (tmp_path / "six").mkdir()
     (tmp_path / "iptables").write_text(IPTABLES)
-    (tmp_path / "iptables").chmod(0o755)
-    for table in ("raw", "mangle"):
-        (tmp_path / f"chain.{table}").touch()
+    (tmp_path / "ip6tables").write_text(IPTABLES.replace("\n", "\ncd six || exit 9\n", 1))
+    for program in ("iptables", "ip6tables"):
+        (tmp_path / program).chmod(0o755)
+    for folder in (tmp_path, tmp_path / "six"):
+        for table in ("raw", "mangle"):
+            (folder / f"chain.{table}").touch()
     return tmp_path
 
 
@@ -62,10 +68,25 @@ def test_packets_are_matched_both_ways(host: Path) -> None:
     assert (host / "chain.raw").read_text() == "-s 10.0.0.2 -j DROP\n"
 
 
+@pytest.mark.skipif(not IPV6, reason="this machine has no IPv6")
+def test_packets_of_ipv6_are_matched_by_its_own_rules(host: Path) -> None:
+    both, four, six = ["! -i lo", "! -o lo"], ["-s 10.0.0.1 -m x", "-d 10.0.0.1 -m x"], ["-s fd00::1", "-d fd00::1"]
+    assert packets(host, "match", *both, *four, *six) == 0
+    assert (host / "chain.raw").read_text() == "! -i lo -j DROP\n-s 10.0.0.1 -m x -j DROP\n"
+    assert (host / "six/chain.raw").read_text() == "! -i lo -j DROP\n-s fd00::1 -j DROP\n"
+    assert (host / "six/chain.mangle").read_text() == "! -o lo -j DROP\n-d fd00::1 -j DROP\n"
+    assert packets(host, "hold") == 0
+    assert (host / "six/rules").read_text() == "raw PREROUTING\nmangle POSTROUTING\n"
+    assert packets(host, "clear") == 0
+    assert (host / "six/rules").read_text() == ""
+    assert not list(host.glob("six/chain.*"))
+
+
 def test_host_without_a_packet_filter_is_told(host: Path) -> None:
     (host / "sh").symlink_to("/bin/sh")
     (host / "uname").symlink_to("/usr/bin/uname")
     (host / "iptables").unlink()
+    (host / "ip6tables").unlink()
     run = subprocess.run(
         ["/bin/sh", PACKETS, "match"], cwd=host, env={"PATH": str(host)}, capture_output=True, text=True, check=False
     )

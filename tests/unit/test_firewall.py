@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from firewall import firewall_addresses, firewall_app_ports, firewall_problems
+from firewall import firewall_addresses, firewall_app_ports, firewall_mixed, firewall_problems
 
 
 def test_hosts_come_from_their_service_address_and_what_else_is_theirs() -> None:
@@ -24,6 +24,29 @@ def test_hosts_come_from_their_service_address_and_what_else_is_theirs() -> None
     # Not the way that SSH takes where another is named: behind a bastion's address there are others.
     assert found == ["10.0.0.1", "203.0.113.2", "10.1.0.2", "203.0.113.3", "2001:db8::4", "10.9.0.4"]
     assert firewall_addresses([], {}) == []
+    # No rule can hold a name.
+    assert firewall_addresses(["one"], {"one": {}}, {"one": "192.0.2.1"}) == ["192.0.2.1"]
+
+
+def test_host_that_asks_by_the_other_version_of_ip_must_be_known_by_it() -> None:
+    hostvars: dict[str, dict[str, Any]] = {
+        "lb": {"service_address": "192.0.2.9"},
+        "one": {"service_address": "2001:db8::1"},
+        "two": {"service_address": "two.example"},
+    }
+    endpoints = [{"name": name, "address": host["service_address"], "port": 80} for name, host in hostvars.items()]
+    (found,) = firewall_mixed(["lb"], endpoints, hostvars)
+    assert found.startswith("lb reaches one by IPv6, and of lb only IPv4 is known")
+    assert found.endswith(": add the IPv6 address that it comes from to firewall_addresses of lb.")
+    hostvars["lb"]["firewall_addresses"] = ["2001:db8::/64"]
+    assert firewall_mixed(["lb"], endpoints, hostvars) == []
+    # Of a name's version nothing is known yet, and then it is.
+    hostvars["lb"] = {"service_address": "lb.example"}
+    assert firewall_mixed(["lb"], endpoints, hostvars) == []
+    (found,) = firewall_mixed(["lb"], endpoints, hostvars, {"lb.example": "192.0.2.9"})
+    assert found.startswith("lb reaches one by IPv6")
+    # What a host has with itself needs no rule.
+    assert firewall_mixed(["lb"], [{"name": "lb", "address": "2001:db8::9", "port": 1}], hostvars) == []
 
 
 def test_ports_of_services_are_those_of_what_stands_in_too() -> None:

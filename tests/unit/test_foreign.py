@@ -87,6 +87,10 @@ class FakeHost(Host):
         """Return what was given."""
         return self._bindable
 
+    def has_ipv6(self) -> bool:
+        """Return that it has."""
+        return True
+
     def sockets(self) -> dict[str, list[tuple[str, int]]]:
         """Return two units that systemd listens for."""
         return {"cockpit.socket": [("::", 9090)], "haproxy.socket": [("10.0.0.1", 80)]}
@@ -319,6 +323,24 @@ def test_port_is_free_or_ours(host: Host, port: dict[str, Any]) -> None:
 def test_wildcard_of_ours_meets_every_address() -> None:
     assert len(sentences(listening("127.0.0.1", NGINX), ports=[{"address": "0.0.0.0"}])) == 1
     assert len(sentences(listening("127.0.0.1", NGINX), ports=[{"address": "name.example"}])) == 1
+
+
+def test_door_of_ipv6_alone_meets_ipv6_alone() -> None:
+    doors = [{"address": "0.0.0.0", "port": 80}, {"address": "::", "port": 80, "without_ipv6": "set x"}]
+    # Who has both is told of once.
+    assert len(sentences(listening("::", Holder(7, "nginx", "nginx.service", "")), ports=doors)) == 1
+    four = sentences(listening("0.0.0.0", Holder(7, "nginx", "nginx.service", "")), ports=doors[1:])
+    assert four == []
+    (six,) = sentences(listening("2001:db8::1", Holder(7, "nginx", "nginx.service", "")), ports=doors[1:])
+    assert "port 80 of :: is taken" in six
+
+
+def test_kernel_without_ipv6_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeHost, "has_ipv6", lambda _: False)
+    doors = parameters(ports=[{"address": "::", "port": 80, "without_ipv6": "set x to 0.0.0.0"}])
+    (found,) = search(doors, FakeHost()).found
+    assert found.sentence == "port 80 is to be opened for IPv6, which this kernel has not"
+    assert found.otherwise == "set x to 0.0.0.0"
 
 
 def test_socket_that_systemd_holds_names_its_unit() -> None:

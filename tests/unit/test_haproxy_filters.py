@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
 
-from haproxy import haproxy_detection, haproxy_milliseconds
+from haproxy import haproxy_claims, haproxy_detection, haproxy_milliseconds
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
 DEFAULTS: dict[str, Any] = yaml.safe_load((ROLES / "haproxy" / "defaults" / "main.yml").read_text())
@@ -50,3 +50,11 @@ def test_chaos_expects_what_the_defaults_take(name: str, silence: str) -> None:
     default = yaml.safe_load((ROLES / "chaos" / "defaults" / "main.yml").read_text())[name]
     (seconds,) = re.findall(r"default\((\d+)\)", default)
     assert 1500 <= 1000 * int(seconds) - haproxy_detection([DEFAULTS], silence) < 2500
+
+
+def test_front_door_claims_each_address_by_itself() -> None:
+    claims = haproxy_claims(["0.0.0.0", "::"], {"haproxy_bind_port": 80})
+    assert [(each["address"], each["port"], each["setting"], bool(each["without_ipv6"])) for each in claims] == [
+        ("0.0.0.0", 80, "haproxy_bind_port", False),
+        ("::", 80, "haproxy_bind_port", True),
+    ]

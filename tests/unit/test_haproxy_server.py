@@ -74,6 +74,10 @@ def test_orders_are_read_from_the_admin_bits(bits: int, admin: str) -> None:
     assert parse_states(f"1\n{HEADER}\n3 app 1 one 192.0.2.1 2 {bits} 1 80\n") == {"one": (admin, "192.0.2.1:80")}
 
 
+def test_address_of_ipv6_is_in_brackets() -> None:
+    assert parse_states(f"1\n{HEADER}\n3 app 1 one 2001:db8::1 2 0 1 80\n") == {"one": ("ready", "[2001:db8::1]:80")}
+
+
 def test_servers_are_read_from_both_answers() -> None:
     runtime = Fake(one={"sessions": 2}, two={"status": "DOWN", "bits": 8})
     assert parse_servers(runtime.ask("show stat"), runtime.ask("show servers state app"), "app") == [

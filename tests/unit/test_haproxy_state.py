@@ -36,6 +36,13 @@ def test_places_are_those_of_the_backends() -> None:
     }
 
 
+def test_ipv6_is_compared_without_its_brackets() -> None:
+    places = haproxy_state.configured("backend app\n    server one [2001:db8::1]:80 tcp-ut 5s\n")
+    assert places == {("app", "one"): ("2001:db8::1", "80")}
+    line = "3 app 1 one 2001:db8::1 0 0 80\n"
+    assert haproxy_state.kept(HEAD + line, places) == HEAD + line
+
+
 def test_servers_that_moved_or_are_gone_are_left_out() -> None:
     kept = haproxy_state.kept(HEAD + ONE + TWO + GONE + "\n", haproxy_state.configured(CONFIG))
     assert kept == HEAD + ONE + "\n"

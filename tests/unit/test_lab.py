@@ -63,8 +63,24 @@ def test_bad_subnet_is_one_sentence(text: str, wanted: str) -> None:
 def test_host_pairs_are_parsed() -> None:
     assert parse_hosts("") == {}
     assert parse_hosts("a:one,b:two") == {"a": "one", "b": "two"}
+    assert parse_hosts("a:one:name") == {"a": "one:name"}
     with pytest.raises(EvenkeelError, match="write name:group pairs"):
         parse_hosts("a")
+    with pytest.raises(EvenkeelError, match="one of ipv4, ipv6, name"):
+        parse_hosts("a:one:ipx")
+
+
+def test_hosts_are_reached_by_what_was_asked_for() -> None:
+    names = {"balancer": "balancers", "backend-1": "backends:ipv6", "backend-2": "backends:name"}
+    lab = Lab("x", SUBNET, host_list(names, SUBNET, 2200, {}))
+    groups = yaml.safe_load(inventory.render(lab, {}))["all"]["children"]
+    assert groups["balancers"]["hosts"]["balancer"]["service_address"] == "10.213.77.10"
+    # It is known by the address, too, from which it asks the one that is reached by IPv6.
+    assert groups["balancers"]["hosts"]["balancer"]["firewall_addresses"] == ["fd00:ad5:4d00::a"]
+    assert groups["backends"]["hosts"]["backend-1"]["service_address"] == "fd00:ad5:4d00::b"
+    assert groups["backends"]["hosts"]["backend-2"]["service_address"] == "evenkeel-x-backend-2"
+    without = Lab("x", SUBNET, host_list(names, SUBNET, 2200, {}, ipv6=False))
+    assert "fd00" not in inventory.render(without, {})
 
 
 def test_inventory_lists_hosts_by_group_with_the_way_to_the_mirror() -> None:

@@ -9,8 +9,11 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from topology import (
+    host_port,
     site_problems,
     topology_endpoints,
+    topology_fixed,
+    topology_names,
     topology_problems,
     topology_secret,
     topology_targets,
@@ -47,6 +50,30 @@ def test_targets_carry_address_and_inventory_name() -> None:
     assert topology_urls([endpoint("one", port=3000)]) == ["http://192.0.2.1:3000/"]
 
 
+def test_ipv6_is_in_brackets_where_a_port_follows() -> None:
+    assert topology_targets([endpoint("one", "2001:db8::1")]) == [{"address": "[2001:db8::1]:80", "instance": "one"}]
+    assert topology_urls([endpoint("one", "2001:db8::1")]) == ["http://[2001:db8::1]:80/"]
+    assert [host_port(each, 80) for each in ("[::1]", "::1", "lb.example", "*")] == [
+        "[::1]:80",
+        "[::1]:80",
+        "lb.example:80",
+        "*:80",
+    ]
+
+
+def test_names_are_told_from_addresses_and_take_theirs() -> None:
+    hostvars: dict[str, dict[str, Any]] = {
+        "one": {"service_address": "one.example", "haproxy_stats_address": "10.0.0.1"},
+        "two": {"service_address": "2001:db8::2"},
+        "three": {},
+        "four": {"ansible_host": "192.0.2"},
+    }
+    assert topology_names(hostvars, hostvars) == {"one": "one.example", "three": "three"}
+    found = topology_endpoints(["one", "two", "three"], hostvars, "", 80, {"one.example": "2001:DB8:0::1"})
+    assert [host["address"] for host in found] == ["2001:db8::1", "2001:db8::2", "three"]
+    assert topology_fixed("2001:DB8::0") == "2001:db8::"
+
+
 def test_sound_inventory_has_no_problems() -> None:
     assert topology_problems([endpoint("one"), endpoint("two", "192.0.2.2")], [endpoint("lb", "192.0.2.3")]) == []
 
@@ -57,7 +84,18 @@ def test_sound_inventory_has_no_problems() -> None:
         ([], [endpoint("lb")], "has no backend: add at least one host to the group `backends`"),
         ([endpoint("one")], [], "has no balancer: add at least one host to the group `balancers`"),
         ([endpoint("one"), endpoint("two")], [endpoint("lb", "192.0.2.3")], "one and two share the address 192.0.2.1"),
-        ([endpoint("one", "one.example")], [endpoint("lb")], "of one is `one.example`, which is no IPv4 address"),
+        ([endpoint("one", "one..example")], [endpoint("lb")], "`one..example`, which is neither an address nor a name"),
+        ([endpoint("one", "192.0.2.300")], [endpoint("lb")], "`192.0.2.300`, which is neither an address nor a name"),
+        ([endpoint("one", "[2001:db8::1]")], [endpoint("lb")], "which is neither an address nor a name"),
+        ([endpoint("one", "2001:db8::1%eth0")], [endpoint("lb")], "which has a zone, which counts on one host only"),
+        ([endpoint("one", "fe80::1%eth0")], [endpoint("lb")], "`fe80::1%eth0`, which counts on one network only"),
+        ([endpoint("one", "::")], [endpoint("lb")], "`::`, which is no single host's"),
+        ([endpoint("one", "::ffff:192.0.2.1")], [endpoint("lb")], "is the IPv4 address 192.0.2.1 in the form of IPv6"),
+        (
+            [endpoint("one", "2001:db8::1"), endpoint("two", "2001:db8:0::0001")],
+            [endpoint("lb")],
+            "one and two share the address 2001:db8::1",
+        ),
         ([endpoint("a b")], [endpoint("lb", "192.0.2.3")], "`a b` has characters HAProxy refuses"),
         (
             [endpoint("Web"), endpoint("web", "192.0.2.2")],
@@ -108,8 +146,8 @@ def test_hosts_of_monitoring_are_checked_like_the_others() -> None:
     assert site_problems(hostvars, ["one"], ["lb"], ["eye"]) == []
     (shared,) = site_problems({**hostvars, "eye": {"ansible_host": "192.0.2.2"}}, ["one"], ["lb"], ["eye"])
     assert "lb and eye share the address 192.0.2.2" in shared
-    (name,) = site_problems({**hostvars, "eye": {"ansible_host": "eye.example"}}, ["one"], ["lb"], ["eye"])
-    assert "of eye is `eye.example`, which is no IPv4 address" in name
+    (name,) = site_problems({**hostvars, "eye": {"ansible_host": "192.0.2"}}, ["one"], ["lb"], ["eye"])
+    assert "of eye is `192.0.2`, which is neither an address nor a name" in name
     (taken,) = site_problems({**hostvars, "eye": {**hostvars["eye"], "grafana_port": 9090}}, ["one"], ["lb"], ["eye"])
     assert taken == "prometheus_port and grafana_port of eye are both 9090: set one of them to another port."
     (taken,) = site_problems({**hostvars, "lb": {**hostvars["lb"], "haproxy_bind_port": 3000}}, ["one"], ["lb"], ["lb"])
@@ -117,10 +155,13 @@ def test_hosts_of_monitoring_are_checked_like_the_others() -> None:
 
 
 def test_host_whose_variables_can_not_be_read_is_somebody_elses_to_name() -> None:
-    hostvars = {"one": {"backend_app_port": "http"}, "lb": {"ansible_host": "192.0.2.2"}}
+    hostvars = {
+        "one": {"backend_app_port": "http", "ansible_host": "http://192.0.2.1"},
+        "lb": {"ansible_host": "192.0.2.2"},
+    }
     assert site_problems(hostvars, ["one"], ["lb"], ["lb"]) == [
-        "The service address of one is `one`, which is no IPv4 address: set `service_address` to the address where "
-        "other hosts reach it."
+        "The service address of one is `http://192.0.2.1`, which is neither an address nor a name: set "
+        "`service_address` to the address or the name by which other hosts reach it."
     ]
 
 

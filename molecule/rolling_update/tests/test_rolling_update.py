@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import changes
 import faults
@@ -12,7 +13,7 @@ import requests
 from changes import NEVER_READY, NEW, OLD, containers, deploys_log, played, settings, versions
 from kills import LOCK
 from scenario import Scenario
-from under_load import wait_until_all_up
+from under_load import states, wait_until_all_up
 
 # Nothing is watched here.
 SITE = ["site.yml", "--skip-tags", "cpu_monitor,prometheus,grafana"]
@@ -57,6 +58,32 @@ def test_second_deploy_is_refused(scenario: Scenario) -> None:
 def test_target_that_is_none_is_refused(scenario: Scenario) -> None:
     said = played(scenario, "drain.yml", "-e", "target=backend-9", wanted=2)
     assert "`backend-9` is no backend of this inventory" in said
+
+
+def test_hosts_are_reached_by_ipv6_and_by_a_name(scenario: Scenario) -> None:
+    balancer = scenario.host("balancer")
+    servers = [
+        line for line in balancer.file("/etc/haproxy/haproxy.cfg").content_string.splitlines() if "server b" in line
+    ]
+    six, name = scenario.addresses["backend-1"], scenario.addresses["backend-2"]
+    four = balancer.check_output(f"getent ahostsv4 {name}").split()[0]
+    assert [line.split()[1:3] for line in servers] == [["backend-1", f"[{six}]:80"], ["backend-2", f"{four}:80"]]
+    assert set(states(scenario).values()) == {"UP"}
+    # Clients come in by IPv6 as well.
+    door = balancer.check_output("ip -6 -oneline address show dev eth0 scope global").split()[3].partition("/")[0]
+    assert requests.get(f"http://[{door}]/", timeout=5).status_code == 200
+
+
+def test_name_that_no_host_knows_is_one_sentence(scenario: Scenario, tmp_path: Path) -> None:
+    report = tmp_path / "preflight.json"
+    with changes.settings({"backend-2": {"service_address": "backend-2.invalid"}}) as wrong:
+        played(scenario, "preflight.yml", "-i", wrong, "-e", f"preflight_json={report}", wanted=2)
+    (problem,) = json.loads(report.read_text())["problems"]
+    begin = "The service address of backend-2 is the name `backend-2.invalid`, which has no address ("
+    assert problem["what"].startswith(begin)
+    # Its own word is not asked for.
+    assert problem["what"].endswith(") on balancer and backend-1.")
+    assert problem["mend"].startswith("Let DNS, or /etc/hosts there, say the one address")
 
 
 def test_rollback_without_a_container_is_one_sentence(scenario: Scenario) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 # So many balancers may ask at the same moment.
 _BACKLOG = 128
-# Linux has it, and Python's module does not name it.
+# Linux has them, and Python's module does not name them.
 _IP_FREEBIND = 15
+_IPV6_FREEBIND = 78
 
 
 def word(leaving: str) -> bytes:
@@ -26,10 +27,14 @@ def word(leaving: str) -> bytes:
 
 
 def listen(address: str, port: int) -> socket.socket:
-    """Return a socket that listens at an IPv4 address, also before the host has that address."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    """Return a socket that listens at an IPv4 or IPv6 address, also before the host has that address."""
+    six = ":" in address
+    listener = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
+    if six:
+        listener.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
+    else:
+        listener.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
     listener.bind((address, port))
     listener.listen(_BACKLOG)
     return listener

@@ -29,7 +29,8 @@ def configured(config: str) -> dict[tuple[str, str], tuple[str, str]]:
             # Another kind of section, unless it is a comment or a condition at the line's beginning.
             section = section if line.startswith(("#", ".")) else ""
         elif section and (found := _SERVER.match(line)):
-            places[section, found[1]] = (found[2], found[3])
+            # With IPv6 in brackets, which HAProxy's answers are without.
+            places[section, found[1]] = (found[2].strip("[]"), found[3])
     return places
 
 

@@ -103,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         names = parse_hosts(arguments.hosts) or site_names(arguments.backends)
         subnet = parse_subnet(arguments.subnet)
-        hosts_ = host_list(names, subnet, arguments.ssh_port, _published(arguments))
+        hosts_ = host_list(names, subnet, arguments.ssh_port, _published(arguments), ipv6=hosts.IPV6.exists())
         lab = Lab(arguments.name, subnet, hosts_)
         # All labs share one engine: who only wants that there waits until another has started it.
         with _lock(lab, wait=arguments.command == "engine"):

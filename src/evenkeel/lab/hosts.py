@@ -16,7 +16,7 @@ from evenkeel.lab.settings import Host, Lab
 from evenkeel.lab.system import run, say
 
 _LABEL = "evenkeel.definition"
-_IPV6 = Path("/proc/net/if_inet6")
+IPV6 = Path("/proc/net/if_inet6")
 
 
 def ensure_network(lab: Lab) -> None:
@@ -37,7 +37,7 @@ def ensure_network(lab: Lab) -> None:
                 "LAB_SUBNET to a free /24."
             )
     # A machine without IPv6 has hosts without it.
-    ipv6 = ["--ipv6", "--subnet", str(lab.subnet6)] if _IPV6.exists() else []
+    ipv6 = ["--ipv6", "--subnet", str(lab.subnet6)] if IPV6.exists() else []
     docker("network", "create", "--subnet", str(lab.subnet), *ipv6, lab.prefix)
 
 

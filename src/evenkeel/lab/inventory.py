@@ -43,8 +43,11 @@ def render(lab: Lab, variables: dict[str, object]) -> str:
         members[host.name] = {
             "ansible_connection": "ssh",
             "ansible_port": host.ssh_port,
-            "service_address": host.address,
+            "service_address": lab.service_address(host),
         }
+        # By IPv6 it asks them from its other address.
+        if host.reached_by != "ipv6" and any(each.reached_by == "ipv6" for each in lab.hosts):
+            members[host.name]["firewall_addresses"] = [lab.address6(host)]
     return _HEADER + yaml.safe_dump(
         {"all": {"vars": ssh | secrets | chaos | variables, "children": groups}}, sort_keys=False, width=1000
     )

@@ -14,6 +14,7 @@ DEFAULT_NAME = "lab"
 _FIRST_ADDRESS = 10
 _GATEWAY = 1
 _MIRROR_ADDRESS = 2
+REACHED_BY = ("ipv4", "ipv6", "name")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Host:
         address: its address in the lab's network, the one other hosts use.
         ssh_port: the loopback port of this machine that leads to its sshd.
         published: further loopback ports of this machine and the host's ports they lead to.
+        reached_by: what its service address is: one of REACHED_BY.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Host:
     address: str
     ssh_port: int
     published: dict[int, int] = field(default_factory=dict)
+    reached_by: str = "ipv4"
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Lab:
 
     @property
     def subnet6(self) -> ipaddress.IPv6Network:
-        """The network of the hosts' IPv6 addresses, which the engine gives out: private, and made of the other one."""
+        """The network of the hosts' IPv6 addresses, private, and made of the other one."""
         return ipaddress.IPv6Network((0xFD << 120 | int(self.subnet.network_address) << 80, 64))
 
     @property
@@ -80,23 +83,49 @@ class Lab:
         return str(self.subnet[_MIRROR_ADDRESS])
 
     def container(self, host: Host) -> str:
-        """The name of a host's container."""
+        """The name of a host's container; the engine's DNS gives it to the others."""
         return f"{self.prefix}-{host.name}"
+
+    def address6(self, host: Host) -> str:
+        """A host's IPv6 address, where the machine has IPv6: the last part is that of the other address."""
+        offset = int(ipaddress.IPv4Address(host.address)) - int(self.subnet.network_address)
+        return str(self.subnet6[offset])
+
+    def service_address(self, host: Host) -> str:
+        """By what other hosts reach a host."""
+        return {"ipv4": host.address, "ipv6": self.address6(host), "name": self.container(host)}[host.reached_by]
 
 
 def host_list(
-    names: dict[str, str], subnet: ipaddress.IPv4Network, ssh_base: int, published: dict[str, dict[int, int]]
+    names: dict[str, str],
+    subnet: ipaddress.IPv4Network,
+    ssh_base: int,
+    published: dict[str, dict[int, int]],
+    *,
+    ipv6: bool = True,
 ) -> tuple[Host, ...]:
     """Give every host its address and port by its place in the list.
 
     Args:
-        names: inventory name to group, in order.
+        names: inventory name to group, in order; behind a colon, by what the host is reached.
         subnet: the lab's network.
         ssh_base: the first host's SSH port; the others follow.
         published: further ports by host name, each this machine's port to the host's.
+        ipv6: whether this machine knows IPv6; without it, hosts are reached by IPv4 instead.
     """
+
+    def way(text: str) -> str:
+        return text if text in REACHED_BY and (ipv6 or text != "ipv6") else REACHED_BY[0]
+
     return tuple(
-        Host(name, group, str(subnet[_FIRST_ADDRESS + index]), ssh_base + index, published.get(name, {}))
+        Host(
+            name,
+            group.partition(":")[0],
+            str(subnet[_FIRST_ADDRESS + index]),
+            ssh_base + index,
+            published.get(name, {}),
+            way(group.partition(":")[2]),
+        )
         for index, (name, group) in enumerate(names.items())
     )
 
@@ -109,11 +138,18 @@ def site_names(backends: int) -> dict[str, str]:
 
 
 def parse_hosts(text: str) -> dict[str, str]:
-    """Return ``name:group,name:group`` as a mapping; raises EvenkeelError where a part is no such pair."""
+    """Return ``name:group,name:group`` as a mapping; raises EvenkeelError where a part is no such pair.
+
+    A group may be followed by what the host is reached by, ``name:group:ipv6``.
+    """
     pairs = [item.partition(":") for item in text.split(",") if item]
     for name, _, group in pairs:
-        if not name or not group:
-            raise EvenkeelError(f"--hosts is {text!r}: write name:group pairs with commas between them.")
+        way = group.partition(":")[2] or REACHED_BY[0]
+        if not name or not group or way not in REACHED_BY:
+            raise EvenkeelError(
+                f"--hosts is {text!r}: write name:group pairs with commas between them, or name:group:way with one of "
+                f"{', '.join(REACHED_BY)}."
+            )
     return {name: group for name, _, group in pairs}
 
 

@@ -74,6 +74,8 @@ def _run_command(lab: Lab, host: Host, image: str, public_key: str) -> tuple[str
         f"--hostname={host.name}",
         f"--network={lab.prefix}",
         f"--ip={host.address}",
+        # Elsewhere the engine gives them out.
+        *([f"--ip6={lab.address6(host)}"] if any(each.reached_by == "ipv6" for each in lab.hosts) else []),
         f"--env=EVENKEEL_SSH_KEY={public_key}",
         *(f"--publish=127.0.0.1:{outside}:{inside}" for outside, inside in ports.items()),
         *_RIGHTS,
