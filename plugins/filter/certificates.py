@@ -180,7 +180,8 @@ def certificates_problems(
             given, name = certificates[service["name"]], f"site_services.{service['name']}.tls"
             problems += [*_given(name, given)] or [*_problems(f"{name}.", given, service["hosts"], moment)]
             problems += _unreachable(name, service, bool(listed))
-    theirs = [host for service in services if service["name"] not in certificates for host in service["hosts"]]
+    own = {*certificates, *(service["name"] for service in services if (service.get("tls") or {}).get("automatic"))}
+    theirs = [host for service in services if service["name"] not in own for host in service["hosts"]]
     for site in listed:
         both = site.get("file") and site.get("pem")
         problems += (

@@ -33,6 +33,21 @@ def firewall_addresses(names: Iterable[str], hostvars: Mapping[str, Mapping[str,
     return list(found)
 
 
+def firewall_sources(
+    endpoints: Iterable[Mapping[str, Any]], hostvars: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return hosts with where their connections come from: ``[{"name": str, "address": str, "from": [str, …]}, …]``.
+
+    Args:
+        endpoints: as ``topology_endpoints`` returns them.
+        hostvars: Ansible's ``hostvars``.
+    """
+    return [
+        {"name": each["name"], "address": each["address"], "from": firewall_addresses([each["name"]], hostvars)}
+        for each in endpoints
+    ]
+
+
 def _is_own(text: object) -> bool:
     try:
         address = ipaddress.ip_address(str(text))
@@ -108,4 +123,5 @@ class FilterModule:
             "firewall_addresses": firewall_addresses,
             "firewall_app_ports": firewall_app_ports,
             "firewall_problems": firewall_problems,
+            "firewall_sources": firewall_sources,
         }
