@@ -205,7 +205,8 @@ class Balancer:
             )
         except subprocess.TimeoutExpired:
             raise RenewalError(f"the issuer has not answered within {_ISSUER_SECONDS} s") from None
-        return (done.stderr + done.stdout).strip() or "lego has failed without a word" if done.returncode else ""
+        said = (done.stderr + done.stdout).strip() or f"lego has ended with {done.returncode}, without a word"
+        return said if done.returncode else ""
 
     def status(self) -> str:
         """Return what is here, a line each: name, fingerprint, begin, and whether it is what is wanted."""
