@@ -50,7 +50,7 @@ def _service_problems(name: str, service: Mapping[str, Any], tls: Mapping[str, A
         yield f"{name}.automatic is true, but the service has no `hosts`: name those the certificate is for."
     for host in service["hosts"]:
         if _is_address(host):
-            yield f"{name}.automatic is true, and `hosts` has the address {host}: issuers certify names, so name one."
+            yield f"{name}.automatic is true, and `hosts` has the address {host}: name a host; issuers certify names."
 
 
 def _is_address(text: object) -> bool:
@@ -71,11 +71,11 @@ def _settings_problems(variables: Mapping[str, Any]) -> Iterator[str]:
 
     if not _EMAIL.fullmatch(str(said("acme_email"))):
         what = f"is `{said('acme_email')}`, which is no address" if said("acme_email") else "is not set"
-        yield f"acme_email {what}: the issuer wants one for the account, so set it to one that somebody reads."
+        yield f"acme_email {what}: set it to an address that somebody reads; the issuer wants one for the account."
     if str(said("acme_accept_tos", False)).lower() not in {"true", "yes", "on", "1"}:
         yield (
-            "acme_accept_tos is not true: read the terms of service of the issuer (for Let's Encrypt "
-            "letsencrypt.org/repository), and set it to true if you agree."
+            "acme_accept_tos is not true: set it to true once you have read the issuer's terms of service, and agree "
+            "(Let's Encrypt's are at letsencrypt.org/repository)."
         )
     directory = said("acme_directory")
     if directory and not _DIRECTORY.fullmatch(str(directory)):

@@ -306,8 +306,8 @@ def renew(balancer: Balancer, rank: int | None = None) -> Iterator[str]:
             try:
                 if balancer.keep(name, held):
                     yield f"+{name}: valid until {time.strftime('%Y-%m-%d %H:%M', time.gmtime(held.ends))} UTC"
-            except CertificateError as error:
-                yield f"-{error}"
+            except (CertificateError, OSError) as error:
+                yield f"-The certificate {name} was not loaded: {error}"
     for peer in balancer.settings["peers"]:
         try:
             for name in hand_over(balancer, peer):
@@ -350,7 +350,7 @@ def main(arguments: Sequence[str]) -> int:
     if action == "receive":
         try:
             sys.stdout.write(balancer.receive(sys.stdin.read(4 * MOST_BYTES)))
-        except (RenewalError, CertificateError) as error:
+        except (RenewalError, CertificateError, OSError) as error:
             print(f"refused: {error}", file=sys.stderr)
             return 1
         return 0
