@@ -35,9 +35,6 @@ def acme_problems(
 
 
 def _service_problems(name: str, service: Mapping[str, Any], tls: Mapping[str, Any]) -> Iterator[str]:
-    unknown = sorted(set(tls) - {"file", "pem", "automatic"})
-    if unknown:
-        yield f"{name} has `{', '.join(unknown)}`, which nothing reads: write file, pem, or automatic."
     automatic = tls.get("automatic", False)
     if not isinstance(automatic, bool):
         yield f"{name}.automatic is `{automatic}`: write true or false."

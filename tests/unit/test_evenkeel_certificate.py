@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -155,68 +156,67 @@ def test_end_and_lifetime_are_noted(site: Site, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("name", "text", "why"),
     [
-        (f"other\n{given()}", "of that name"),
-        ("shop\nnonsense", "one key"),
-        (f"shop\n{given('shop.example.com')}", "another one is wanted"),
-        (f"shop\n{given(head=HEAD.replace('issuer', 'staging'))}", "another one is wanted"),
-        (f"shop\n{given(days=(-90, -1))}", "expired"),
-        (f"shop\n{given(days=(-3, 89))}", "newer"),
+        ("other", given(), "of that name"),
+        ("shop", "nonsense", "one key"),
+        ("shop", given("shop.example.com"), "another is wanted"),
+        ("shop", given(head=HEAD.replace("issuer", "staging")), "another is wanted"),
+        ("shop", given(head=""), "nobody, and another is wanted"),
+        ("shop", given(days=(-90, -1)), "expired"),
+        ("shop", given(days=(-3, 89)), "known"),
     ],
 )
-def test_receiver_refuses(site: Site, text: str, why: str) -> None:
+def test_receiver_refuses(site: Site, name: str, text: str, why: str) -> None:
     before = given(days=(-2, 88))
     site.path.write_text(before)
-    with pytest.raises(RenewalError, match=why):
-        site.balancer.receive(text)
+    answer = site.balancer.receive(json.dumps({name: text}))
+    assert why in answer[name]
     assert site.path.read_text() == before
     assert site.haproxy.orders == []
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", "[1]", "3"])
+def test_receiver_refuses_what_is_no_list(site: Site, text: str) -> None:
+    assert "no list" in site.balancer.receive(text)[""]
 
 
 def test_receiver_takes_what_is_newer_and_loads_it(site: Site) -> None:
     site.path.write_text(given(days=(-60, 30)))
     new = given()
-    assert site.balancer.receive(f"shop\n{new}") == "taken\n"
+    assert site.balancer.receive(json.dumps({"shop": new})) == {"shop": "taken"}
     assert site.path.read_text() == new
     assert site.path.stat().st_mode & 0o777 == 0o600
     assert site.shows
+    assert site.balancer.receive(json.dumps({"shop": new})) == {"shop": "known"}
 
 
-def test_receiver_says_what_it_has(site: Site) -> None:
-    assert site.balancer.receive("") == ""
-    text = given()
-    site.path.write_text(text)
-    assert site.balancer.receive("") == f"shop {fingerprint(text)} {parse(text).begins:.0f} 1\n"
+def test_receiver_takes_what_is_wanted_for_what_is_not(site: Site) -> None:
+    site.path.write_text(given(days=(0, 1), head=""))
+    assert site.balancer.receive(json.dumps({"shop": given()})) == {"shop": "taken"}
 
 
-@pytest.mark.parametrize(
-    ("theirs", "brought"),
-    [("", ["shop"]), ("older", ["shop"]), ("unwanted", ["shop"]), ("same", []), ("newer", [])],
-)
-def test_other_balancer_gets_what_it_lacks(
-    site: Site, monkeypatch: pytest.MonkeyPatch, theirs: str, brought: list[str]
-) -> None:
-    text = given()
-    site.path.write_text(text)
-    begins, mark = parse(text).begins, fingerprint(text)
-    answer = {
-        "": "",
-        "older": f"shop {'A' * 40} {begins - 9:.0f} 1\n",
-        "unwanted": f"shop {'A' * 40} {begins + 9:.0f} 0\n",
-        "same": f"shop {mark} {begins:.0f} 1\n",
-        "newer": f"shop {'A' * 40} {begins + 9:.0f} 1\n",
-    }[theirs]
+def test_only_what_is_wanted_is_handed_over(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []
 
     def tell(peer: str, text: str) -> str:
         assert peer == "lb2"
         sent.append(text)
-        return answer
+        return '{"shop": "taken"}'
 
     monkeypatch.setattr(evenkeel_certificate, "tell", tell)
-    assert hand_over(site.balancer, "lb2") == brought
-    assert sent == ["", *(f"{name}\n{text}" for name in brought)]
+    site.path.write_text(given(head=""))
+    assert hand_over(site.balancer, "lb2") == {}
+    site.path.write_text(given())
+    assert hand_over(site.balancer, "lb2") == {"shop": "taken"}
+    assert [json.loads(each) for each in sent] == [{"shop": site.path.read_text()}]
+
+
+def test_answer_of_somebody_else_is_an_error(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.path.write_text(given())
+    monkeypatch.setattr(evenkeel_certificate, "tell", lambda *_: "Welcome!")
+    with pytest.raises(RenewalError, match="Welcome"):
+        hand_over(site.balancer, "lb2")
 
 
 def test_balancer_that_is_away_hinders_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -228,13 +228,14 @@ def test_balancer_that_is_away_hinders_nobody(tmp_path: Path, monkeypatch: pytes
         if peer == "lb2":
             raise RenewalError("it is away")
         told.append(peer)
-        return ""
+        return '{"shop": "taken", "other": "not wanted"}'
 
     monkeypatch.setattr(evenkeel_certificate, "tell", tell)
     lines = list(renew(site.balancer))
     assert "-The certificates were not handed to lb2: it is away" in lines
     assert "+shop: handed to lb3" in lines
-    assert told == ["lb3", "lb3"]
+    assert "-The certificate other was refused by lb3: not wanted" in lines
+    assert told == ["lb3"]
 
 
 def test_check_says_what_clients_are_not_shown(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,8 @@ MOST_BYTES = 15_000
 _ISSUER = "# Written by evenkeel, role acme, from "
 _BLOCK = re.compile(r"-----BEGIN (CERTIFICATE|[A-Z ]*PRIVATE KEY)-----\s.*?-----END \1-----", re.DOTALL)
 # An issuer may take minutes to look at a name.
-_ISSUER_SECONDS, _SSH_SECONDS = 600, 30
+_ISSUER_SECONDS, _SSH_SECONDS = 600, 60
+_MOST_RECEIVED = 1 << 20
 
 
 class RenewalError(Exception):
@@ -208,35 +209,38 @@ class Balancer:
         said = (done.stderr + done.stdout).strip() or f"lego has ended with {done.returncode}, without a word"
         return said if done.returncode else ""
 
-    def status(self) -> str:
-        """Return what is here, a line each: name, fingerprint, begin, and whether it is what is wanted."""
-        lines = []
-        for name in self.wanted:
-            held = self.held(name)
-            if held is not None:
-                lines.append(f"{name} {fingerprint(held.pem)} {held.begins:.0f} {int(self.meets(name, held))}\n")
-        return "".join(lines)
-
-    def receive(self, text: str) -> str:
-        """Take what another balancer has sent, and return the answer; raises RenewalError where it is refused.
+    def receive(self, text: str) -> dict[str, str]:
+        """Take what another balancer has sent, and return what became of each, by name.
 
         Args:
-            text: the name in the first line, and the certificate; empty asks for the status alone.
+            text: JSON, the texts of certificates by name.
+
+        Returns:
+            ``taken``, ``known``, where the one that is here is the same or newer, or why it is refused, in words.
         """
-        name, _, pem = text.partition("\n")
-        if not text:
-            return self.status()
+        try:
+            sent = json.loads(text)
+        except ValueError:
+            sent = None
+        if not isinstance(sent, dict):
+            return {"": "that is no list of certificates"}
+        return {str(name): self._take(str(name), str(each)) for name, each in sent.items()}
+
+    def _take(self, name: str, text: str) -> str:
         if name not in self.wanted:
-            raise RenewalError("no certificate of that name is wanted here")
-        held, own = parse(pem), self.held(name)
-        if not self.meets(name, held):
-            raise RenewalError(f"for {', '.join(held.names)} from {held.issuer}, and another one is wanted here")
-        if held.ends <= time.time():
-            raise RenewalError("it has expired")
-        if own is not None and self.meets(name, own) and own.begins > held.begins:
-            raise RenewalError("the one that is here is newer")
-        self.keep(name, held)
-        return "taken\n"
+            return "no certificate of that name is wanted here"
+        try:
+            held, own = parse(text), self.held(name)
+            if not self.meets(name, held):
+                return f"it is for {', '.join(held.names)} from {held.issuer or 'nobody'}, and another is wanted here"
+            if held.ends <= time.time():
+                return "it has expired"
+            if own is not None and self.meets(name, own) and own.begins >= held.begins:
+                return "known"
+            self.keep(name, held)
+        except (RenewalError, CertificateError, OSError) as error:
+            return str(error)
+        return "taken"
 
 
 def words(text: str) -> str:
@@ -258,20 +262,15 @@ def tell(peer: str, text: str) -> str:
     return done.stdout
 
 
-def hand_over(balancer: Balancer, peer: str) -> list[str]:
-    """Bring another balancer what it does not have or has older, and return the names; raises RenewalError."""
-    lines = [line.split() for line in tell(peer, "").splitlines()]
-    theirs = {name: (print_, float(begins), wanted == "1") for name, print_, begins, wanted in lines}
-    brought = []
-    for name in balancer.wanted:
-        held = balancer.held(name)
-        shown, begins, wanted = theirs.get(name, ("", 0.0, False))
-        if held is None or not balancer.meets(name, held) or shown == fingerprint(held.pem):
-            continue
-        if not wanted or begins < held.begins:
-            tell(peer, f"{name}\n{held.text}")
-            brought.append(name)
-    return brought
+def hand_over(balancer: Balancer, peer: str) -> dict[str, str]:
+    """Send another balancer what is here, and return what became of each, by name; raises RenewalError."""
+    held = {name: balancer.held(name) for name in balancer.wanted}
+    texts = {name: each.text for name, each in held.items() if each is not None and balancer.meets(name, each)}
+    answer = tell(peer, json.dumps(texts)) if texts else "{}"
+    try:
+        return {str(name): str(each) for name, each in json.loads(answer).items()}
+    except (ValueError, AttributeError):
+        raise RenewalError(f"it has answered {answer[:200]!r}") from None
 
 
 def due(balancer: Balancer) -> Iterator[str]:
@@ -309,11 +308,21 @@ def renew(balancer: Balancer, rank: int | None = None) -> Iterator[str]:
             except (CertificateError, OSError) as error:
                 yield f"-The certificate {name} was not loaded: {error}"
     for peer in balancer.settings["peers"]:
-        try:
-            for name in hand_over(balancer, peer):
-                yield f"+{name}: handed to {peer}"
-        except RenewalError as error:
-            yield f"-The certificates were not handed to {peer}: {error}"
+        yield from told(balancer, peer)
+
+
+def told(balancer: Balancer, peer: str) -> Iterator[str]:
+    """Hand another balancer what is here, and yield what came of it, as :func:`renew` does."""
+    try:
+        answer = hand_over(balancer, peer)
+    except RenewalError as error:
+        yield f"-The certificates were not handed to {peer}: {error}"
+        return
+    for name, became in answer.items():
+        if became == "taken":
+            yield f"+{name}: handed to {peer}"
+        elif became != "known":
+            yield f"-The certificate {name} was refused by {peer}: {became}"
 
 
 def shown(front: Sequence[Any], host: str) -> str:
@@ -348,11 +357,7 @@ def main(arguments: Sequence[str]) -> int:
     balancer = Balancer({**settings, "secrets": json.loads((FOLDER / "dns_env.json").read_text())})
     action = arguments[0] if arguments else ""
     if action == "receive":
-        try:
-            sys.stdout.write(balancer.receive(sys.stdin.read(4 * MOST_BYTES)))
-        except (RenewalError, CertificateError, OSError) as error:
-            print(f"refused: {error}", file=sys.stderr)
-            return 1
+        print(json.dumps(balancer.receive(sys.stdin.read(_MOST_RECEIVED))))
         return 0
     steps = {"check": check, "renew": due if "--check" in arguments else renew_now if "--now" in arguments else renew}
     if action not in steps:
