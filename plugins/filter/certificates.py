@@ -327,7 +327,7 @@ def certificates_notes(
     moment = dt.datetime.now(dt.UTC).timestamp() if now is None else now
     said: dict[tuple[str, str], list[str]] = {}
     for balancer, text in answers.items():
-        for name, seconds in re.findall(r'certificate="([a-z0-9-]+)"} ([0-9.e+]+)', text):
+        for name, seconds in re.findall(r'not_after_seconds{certificate="([a-z0-9-]+)"} ([0-9.e+]+)', text):
             end = dt.datetime.fromtimestamp(float(seconds), dt.UTC)
             days = int((float(seconds) - moment) // 86_400)
             left = f"for {days} days" if days >= 0 else "EXPIRED"
