@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Started with -I, Python does not look beside the program.
+# Started with -I, Python does not look beside the program. Nothing is left there that the role did not write.
+sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from haproxy_certificate import CertificateError, draft, fingerprint, load, loaded, note, runtime
+from haproxy_certificate import CertificateError, draft, fingerprint, load, loaded, note, runtime  # noqa: E402
 
 FOLDER = Path("/var/lib/evenkeel/acme")
 CERTIFICATES = Path("/etc/haproxy/evenkeel-tls")
