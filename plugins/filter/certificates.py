@@ -180,7 +180,8 @@ def certificates_problems(
             given, name = certificates[service["name"]], f"site_services.{service['name']}.tls"
             problems += [*_given(name, given)] or [*_problems(f"{name}.", given, service["hosts"], moment)]
             problems += _unreachable(name, service, bool(listed))
-    theirs = [host for service in services if service["name"] not in certificates for host in service["hosts"]]
+    own = {*certificates, *(service["name"] for service in services if (service.get("tls") or {}).get("automatic"))}
+    theirs = [host for service in services if service["name"] not in own for host in service["hosts"]]
     for site in listed:
         both = site.get("file") and site.get("pem")
         problems += (
@@ -327,7 +328,7 @@ def certificates_notes(
     moment = dt.datetime.now(dt.UTC).timestamp() if now is None else now
     said: dict[tuple[str, str], list[str]] = {}
     for balancer, text in answers.items():
-        for name, seconds in re.findall(r'certificate="([a-z0-9-]+)"} ([0-9.e+]+)', text):
+        for name, seconds in re.findall(r'not_after_seconds{certificate="([a-z0-9-]+)"} ([0-9.e+]+)', text):
             end = dt.datetime.fromtimestamp(float(seconds), dt.UTC)
             days = int((float(seconds) - moment) // 86_400)
             left = f"for {days} days" if days >= 0 else "EXPIRED"

@@ -78,6 +78,28 @@ def _version(text: object) -> int:
         return 0
 
 
+def firewall_sources(
+    endpoints: Iterable[Mapping[str, Any]],
+    hostvars: Mapping[str, Mapping[str, Any]],
+    resolved: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """Return hosts with where their connections come from: ``[{"name": str, "address": str, "from": [str, …]}, …]``.
+
+    Args:
+        endpoints: as ``topology_endpoints`` returns them.
+        hostvars: Ansible's ``hostvars``.
+        resolved: the address by name.
+    """
+    return [
+        {
+            "name": each["name"],
+            "address": each["address"],
+            "from": firewall_addresses([each["name"]], hostvars, resolved),
+        }
+        for each in endpoints
+    ]
+
+
 def _is_own(text: object) -> bool:
     try:
         address = ipaddress.ip_address(str(text))
@@ -154,4 +176,5 @@ class FilterModule:
             "firewall_app_ports": firewall_app_ports,
             "firewall_mixed": firewall_mixed,
             "firewall_problems": firewall_problems,
+            "firewall_sources": firewall_sources,
         }

@@ -169,7 +169,7 @@ def certificate_given(tls: Mapping[str, Any], folder: str = "") -> dict[str, str
 
 
 def services_certificates(services: Mapping[str, Any], folder: str = "") -> dict[str, dict[str, str]]:
-    """Return the services' certificates, ``{service: {"file": str, "pem": str}}``; secrets, for the balancers alone.
+    """Return the services' own certificates, ``{service: {"file": str, "pem": str}}``; secrets, for balancers alone.
 
     Args:
         services: the descriptions by name.
@@ -178,8 +178,21 @@ def services_certificates(services: Mapping[str, Any], folder: str = "") -> dict
     return {
         str(name): certificate_given(entry["tls"], folder)
         for name, entry in (services.items() if isinstance(services, Mapping) else ())
-        if isinstance(entry, Mapping) and isinstance(entry.get("tls"), Mapping) and entry["tls"]
+        if isinstance(entry, Mapping) and isinstance(entry.get("tls"), Mapping) and _has_own(entry["tls"])
     }
+
+
+def _has_own(tls: Mapping[str, Any]) -> bool:
+    return bool(tls) and not (tls.get("automatic") is True and not (tls.get("file") or tls.get("pem")))
+
+
+def services_automatic(services: Iterable[Service]) -> list[dict[str, Any]]:
+    """Return the services whose certificate an issuer gives, ``[{"name": str, "hosts": [str, …]}, …]``."""
+    return [
+        {"name": service["name"], "hosts": [str(host).lower() for host in service.get("hosts") or []]}
+        for service in services
+        if isinstance(service.get("tls"), Mapping) and service["tls"].get("automatic") is True
+    ]
 
 
 def _number(value: Any) -> Any:
@@ -425,6 +438,7 @@ class FilterModule:
             "service_texts": service_texts,
             "services_versions": services_versions,
             "services_alone": services_alone,
+            "services_automatic": services_automatic,
             "services_certificates": services_certificates,
             "services_jobs": services_jobs,
             "services_claims": services_claims,

@@ -27,6 +27,13 @@ WRITERS = {
 }
 # What a teardown.yml calls otherwise: how it is written, and by what it goes.
 GOES_BY = {
+    "/usr/local/lib/evenkeel/{{ item | basename }}": "/usr/local/lib/evenkeel/haproxy_certificate.py",
+    "{{ __acme_folder }}/ca.pem": "{{ __acme_folder }}",
+    "{{ __acme_folder }}/dns_env.json": "{{ __acme_folder }}",
+    "{{ __acme_folder }}/dns_hook": "{{ __acme_folder }}",
+    "{{ __acme_folder }}/settings.json": "{{ __acme_folder }}",
+    "{{ __acme_home }}/.ssh": "{{ __acme_home }}",
+    "{{ __acme_home ~ '/.ssh' if item == 'authorized_keys' else __acme_folder }}/{{ item }}": "{{ __acme_home }}",
     "/etc/systemd/system/backend_app_agent.service": "/etc/systemd/system/backend_*.service",
     "/etc/systemd/system/backend_app_announce.service": "/etc/systemd/system/backend_*.service",
     "/etc/systemd/system/{{ __backend_app_unit }}.service": "/etc/systemd/system/backend_*.service",

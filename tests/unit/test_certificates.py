@@ -172,7 +172,10 @@ def test_balancer_has_tls_by_its_own_certificate_or_a_services() -> None:
 
 def test_status_says_until_when() -> None:
     def told(days: float) -> dict[str, Any]:
-        said = f'# TYPE x gauge\nx{{certificate="shop"}} {int(days * 86400)}\nx{{certificate="api"}} NaN\n'
+        metric = "evenkeel_certificate_not_after_seconds"
+        said = f'{metric}{{certificate="shop"}} {int(days * 86400)}\n{metric}{{certificate="api"}} NaN\n'
+        # How long an automatic one lives is no end.
+        said += 'evenkeel_certificate_lifetime_seconds{certificate="shop"} 7776000\n'
         return {"status_certificates": {"content": said}}
 
     hostvars = {"one": told(30.5), "two": told(30.5), "old": told(0.5), "none": {}}

@@ -2,71 +2,25 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import os
 import re
-import signal
-import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from authority import Authority
-from scenario import PROJECT, Scenario, recap, wait_until
-
-from evenkeel.load.records import read
-from evenkeel.load.summary import Summary, summarise
-
-CONVERGE = "molecule/tls/converge.yml"
-FOLDER = "/etc/haproxy/evenkeel-tls"
-NAMES = ["tls-1", "tls-2"]
-# Answers, and echoes as a WebSocket does that a browser opened.
-SERVER = """
-import base64, hashlib, http.server
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        key = self.headers.get("Sec-WebSocket-Key")
-        if key:
-            accept = base64.b64encode(hashlib.sha1((key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11").encode()).digest())
-            self.send_response(101)
-            self.send_header("Upgrade", "websocket")
-            self.send_header("Connection", "Upgrade")
-            self.send_header("Sec-WebSocket-Accept", accept.decode())
-            self.end_headers()
-            while data := self.connection.recv(1000):
-                self.connection.sendall(data)
-            self.close_connection = True
-            return
-        body = (self.headers.get("X-Forwarded-Proto", "-") + " " + str(self.headers.get("X-Evenkeel-Load"))).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-    do_POST = do_GET
-    def log_message(self, *_): pass
-http.server.ThreadingHTTPServer.request_queue_size = 128
-http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Handler).serve_forever()
-"""
+from by_tls import FOLDER, NAMES, answer, converge, processes, serve, serves, shaken, shown, under_load, websocket
+from scenario import Scenario, recap, wait_until
 
 
 @pytest.fixture(scope="module", autouse=True)
-def servers(scenario: Scenario) -> None:
-    for name in NAMES:
-        host = scenario.host(name)
-        host.check_output("systemctl is-active --quiet server || systemd-run --unit=server python3 -c %s", SERVER)
-        wait_until(lambda host=host: host.run("curl -sf http://127.0.0.1:9001/").rc == 0, "the server answers")  # type: ignore[misc]
-    for address in scenario.addresses.values():
-        wait_until(lambda address=address: answer(address, "shop.example.com")[0] == "200", "it serves")  # type: ignore[misc]
+def _servers(scenario: Scenario) -> None:
+    serve(scenario)
 
 
 @pytest.fixture
@@ -91,69 +45,6 @@ def _kept(folder: Path) -> Iterator[None]:
     yield
     for path, text in before.items():
         path.write_text(text)
-
-
-def shaken(address: str, name: str | None, **versions: ssl.TLSVersion) -> ssl.SSLSocket:
-    """Return a connection on which a client asks for a name; raises ssl.SSLError."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    for key, value in versions.items():
-        setattr(context, key, value)
-    return context.wrap_socket(socket.create_connection((address, 443), timeout=5), server_hostname=name)
-
-
-def shown(address: str, name: str | None) -> bytes:
-    """Return the certificate that a balancer shows for a name."""
-    with shaken(address, name) as connection:
-        return connection.getpeercert(True) or b""
-
-
-def answer(address: str, name: str, path: str = "/", headers: str = "") -> tuple[str, str]:
-    """Ask by TLS for a service and return status line's code and the whole answer."""
-    with shaken(address, name) as connection:
-        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {name}\r\n{headers}\r\n".encode())
-        text = b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-    return text.split(" ")[1], text
-
-
-def processes(host: Any) -> list[str]:
-    """Return the ids of HAProxy's processes: a reload makes another worker, and a restart others altogether."""
-    return sorted(host.check_output("pgrep haproxy").split())
-
-
-@contextmanager
-def under_load(scenario: Scenario, folder: Path, scheme: str = "https") -> Iterator[dict[str, Summary]]:
-    """Put load on each balancer; what came of it is in what is yielded, by balancer, once it has ended."""
-    outcome: dict[str, Summary] = {}
-    with ExitStack() as stack:
-        for name, address in scenario.addresses.items():
-            command = [
-                sys.executable,
-                "-m",
-                "evenkeel.load",
-                f"{scheme}://{address}",
-                "--header",
-                "Host: shop.example.com",
-            ]
-            command += ["--no-verify", "--mix", "GET /=9,POST /=1", "--rate", "50", "--duration", "200", "--quiet"]
-            process = stack.enter_context(
-                subprocess.Popen(
-                    [*command, "--records", str(folder / name)],
-                    env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
-                    stdout=subprocess.DEVNULL,
-                )
-            )
-            stack.callback(process.send_signal, signal.SIGINT)
-        time.sleep(2)
-        yield outcome
-        time.sleep(2)
-    outcome |= {name: summarise(read(folder / name)) for name in scenario.addresses}
-
-
-def converge(scenario: Scenario, *arguments: str, wanted: int = 0) -> str:
-    run = scenario.play(CONVERGE, *arguments)
-    assert run.returncode == wanted, run.stdout
-    return str(run.stdout)
 
 
 def test_each_name_gets_its_own_certificate_and_no_other_name_any(scenario: Scenario, folder: Path) -> None:
@@ -242,13 +133,13 @@ def test_load_of_the_project_is_known_by_tls_too(address: str) -> None:
 
 def test_keys_are_for_root_alone(host: Any) -> None:
     said = host.check_output(f"stat -c '%a %U %n' {FOLDER} {FOLDER}/*").splitlines()
-    assert said == [f"700 root {FOLDER}", f"600 root {FOLDER}/api.pem", f"600 root {FOLDER}/shop.pem"]
+    assert said == [f"700 root {FOLDER}", *(f"600 root {FOLDER}/{name}.pem" for name in ("api", "auto", "shop"))]
 
 
 def test_ends_are_told_to_prometheus(address: str) -> None:
     text = requests.get(f"http://{address}:8404/certificates", timeout=5).text
-    ends = dict(re.findall(r'certificate="(\w+)"} (\d+)\n', text))
-    assert set(ends) == {"shop", "api"}
+    ends = dict(re.findall(r'not_after_seconds{certificate="(\w+)"} (\d+)\n', text))
+    assert set(ends) == {"shop", "api", "auto"}
     assert all(89 < (int(end) - time.time()) / 86400 <= 90 for end in ends.values())
 
 
@@ -258,14 +149,7 @@ def test_changed_certificate_loses_nothing_and_reloads_nothing(
 ) -> None:
     before = {name: processes(scenario.host(name)) for name in NAMES}
     old = {name: shown(scenario.addresses[name], "shop.example.com") for name in NAMES}
-    key = base64.b64encode(os.urandom(16)).decode()
-    with shaken(scenario.addresses["tls-1"], "shop.example.com") as open_socket:
-        open_socket.sendall(
-            f"GET /ws HTTP/1.1\r\nHost: shop.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode()
-        )
-        accept = base64.b64encode(hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest())
-        assert accept in open_socket.recv(4096)
+    with websocket(scenario.addresses["tls-1"], "shop.example.com") as open_socket:
         with under_load(scenario, tmp_path) as outcome:
             (folder / "shop.pem").write_text(Authority().pem("shop.example.com", "www.shop.example.com", days=(-1, 60)))
             text = converge(scenario, "--diff", "-vvv")
@@ -294,13 +178,16 @@ def test_changed_certificate_loses_nothing_and_reloads_nothing(
 
 def test_tls_is_turned_on_without_a_loss_and_off_again(scenario: Scenario, folder: Path, tmp_path: Path) -> None:
     address, host = scenario.addresses["tls-1"], scenario.host("tls-1")
-    converge(scenario, "-e", '{"tls_certificates": {}}')
+    converge(scenario, "-e", '{"tls_certificates": {}, "tls_automatic": false}')
+    for place in "/var/lib/evenkeel/acme", "/var/lib/evenkeel/handover", "/etc/sudoers.d/evenkeel-certificate":
+        assert host.run("test -e %s", place).rc == 1, "nothing stays of what renewed certificates"
+    assert host.run("id evenkeel-certificate").rc == 1
     assert host.run("test -e %s/shop.pem", FOLDER).rc == 1, "no key stays that nobody needs"
     with pytest.raises(ConnectionRefusedError):
         shown(address, "shop.example.com")
     assert requests.get(f"http://{address}/", headers={"Host": "shop.example.com"}, timeout=5).status_code == 200
     # The site's own certificate this time: all services have it, and every other name too.
-    site = json.dumps({"tls_certificates": {}, "haproxy_tls_file": str(folder / "shop.pem")})
+    site = json.dumps({"tls_certificates": {}, "tls_automatic": False, "haproxy_tls_file": str(folder / "shop.pem")})
     before = host.check_output("systemctl show haproxy --property=MainPID")
     with under_load(scenario, tmp_path, "http") as outcome:
         converge(scenario, "-e", site)
@@ -323,10 +210,5 @@ def test_tls_is_turned_on_without_a_loss_and_off_again(scenario: Scenario, folde
     assert answer(address, "shop.example.com")[0] == "200"
     assert "changed=0" in converge(scenario, "-e", site).split("tls-1  ")[1]
     converge(scenario)
-
-
-def serves(address: str) -> bool:
-    try:
-        return answer(address, "shop.example.com")[0] == "200"
-    except OSError:
-        return False
+    # From nothing again, and by way of the issuer.
+    assert shown(address, "auto.example.com") == shown(scenario.addresses["tls-2"], "auto.example.com")

@@ -57,6 +57,8 @@ def service() -> dashboard.QueryVariable:
         .label("Service")
         .datasource(DATASOURCE)
         .query("label_values(haproxy_backend_active_servers, proxy)")
+        # Where balancers answer an issuer of certificates is no service.
+        .regex("/^(?!acme_challenges$)/")
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .multi(True)
         .include_all(True)
