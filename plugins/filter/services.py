@@ -52,7 +52,7 @@ _ABSENT: Service = {
     "balance": None,
     "max_requests": None,
     "sticky": "",
-    "rate_limit": {"requests": 0, "seconds": 1},
+    "rate_limit": {"requests": 0, "seconds": 1, "concurrent": None},
     "allow": [],
     "deny": [],
     "tls": {},
@@ -126,7 +126,7 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
         service[key] = _number(service[key])
     service["host_port"] = service["host_port"] or service["port"]
     _find_here(service, folder)
-    numbered = {"ready": ("status", "seconds"), "retry": ("statuses",), "rate_limit": ("requests", "seconds")}
+    numbered = {"ready": ("status", "seconds"), "retry": ("statuses",), "rate_limit": ("requests", "seconds", "concurrent")}
     for part, keys in numbered.items():
         if isinstance(service[part], Mapping):
             numbers = {key: _number(service[part][key]) for key in keys}
