@@ -35,6 +35,7 @@ _ABSENT: Service = {
     "read_only": False,
     "capabilities": None,
     "memory": "",
+    "pids_limit": 4096,
     "cpus": 0,
     "extra_hosts": {},
     "log": {"driver": "", "options": {}},
@@ -61,7 +62,7 @@ _ABSENT: Service = {
     "maintenance_page": "",
 }
 
-_NUMBERS = ("port", "host_port", "surge_port", "stop_seconds", "max_requests", "cpus")
+_NUMBERS = ("port", "host_port", "surge_port", "stop_seconds", "max_requests", "cpus", "pids_limit")
 # What may be made of anything.
 _INNER = {"command", "env", "secret_env", "secrets", "volumes", "tmpfs", "extra_hosts"}
 # What goes into the container.
@@ -75,6 +76,7 @@ _CONTAINER = (
     "read_only",
     "capabilities",
     "memory",
+    "pids_limit",
     "cpus",
     "extra_hosts",
     "log",
