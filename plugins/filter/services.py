@@ -128,7 +128,11 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
         service[key] = _number(service[key])
     service["host_port"] = service["host_port"] or service["port"]
     _find_here(service, folder)
-    numbered = {"ready": ("status", "seconds"), "retry": ("statuses",), "rate_limit": ("requests", "seconds", "concurrent")}
+    numbered = {
+        "ready": ("status", "seconds"),
+        "retry": ("statuses",),
+        "rate_limit": ("requests", "seconds", "concurrent"),
+    }
     for part, keys in numbered.items():
         if isinstance(service[part], Mapping):
             numbers = {key: _number(service[part][key]) for key in keys}

@@ -141,9 +141,7 @@ def test_drain_of_a_former_process_does_not_count(start: Start, ask: Ask, tmp_pa
     assert ask("/readyz")[0] == 200
 
 
-def test_heads_that_never_end_do_not_keep_its_threads(
-    start: Start, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heads_that_never_end_do_not_keep_its_threads(start: Start, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("THREADS", "2")
     monkeypatch.setenv("SILENCE_SECONDS", "1")
     start(0)

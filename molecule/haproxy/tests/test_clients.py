@@ -154,7 +154,11 @@ def test_malformed_requests_are_refused_here(address: str, head: bytes) -> None:
 
 @pytest.mark.usefixtures("strict")
 def test_trusted_proxy_says_who_asks(host: Any, address: str) -> None:
-    said = {"X-Forwarded-For": "203.0.113.7, 203.0.113.8", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "a.example"}
+    said = {
+        "X-Forwarded-For": "203.0.113.7, 203.0.113.8",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "a.example",
+    }
     wanted = [("x-forwarded-for", said["X-Forwarded-For"]), ("x-forwarded-for", PROXY)]
     wanted += [("x-forwarded-host", "a.example"), ("x-forwarded-proto", "https")]
     assert seen(host, PROXY, headers=said) == sorted(wanted)
