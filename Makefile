@@ -164,7 +164,7 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	  || { status=$$?; [[ ! -s "$$failed" ]] || { echo "Failed in $*:"; cat "$$failed"; }; exit $$status; }
 
 .PHONY: bench
-bench: bench-failover bench-images bench-load ## Measure what the tests can't: all benchmarks, on the lab
+bench: bench-failover bench-images bench-load bench-tls ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
@@ -181,6 +181,10 @@ bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml on the 
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core
 	python bench/load_generator.py
+
+.PHONY: bench-tls
+bench-tls: $(VENV)/ready ## What TLS costs at the lab's front door, against plain text (a few minutes; needs h2load)
+	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/tls_cost.py --inventory inventories/lab/hosts.yml
 
 .PHONY: dashboards
 dashboards: $(VENV)/ready ## Write Grafana's dashboards to files/dashboards
