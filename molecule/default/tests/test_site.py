@@ -84,8 +84,10 @@ def test_no_connection_to_a_backend_outlives_its_request(scenario: Scenario) -> 
 
 def test_units_of_ours_are_kept_to_what_they_need(scenario: Scenario) -> None:
     # Those that we wrote, and those of packages that we keep to it by a file beside them.
-    ours = "cd /etc/systemd/system && ls $(grep -l 'Written by evenkeel' *.service) && ls -d haproxy.service.d grafana-*.d"
-    found = {}
+    ours = (
+        "cd /etc/systemd/system && grep -l 'Written by evenkeel' *.service; ls -d haproxy.service.d grafana-server.*.d"
+    )
+    found: dict[str, float] = {}
     for name in scenario.addresses:
         host = scenario.host(name)
         for unit in [line.removesuffix(".d") for line in host.run(ours).stdout.split()]:

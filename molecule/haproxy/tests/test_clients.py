@@ -153,7 +153,7 @@ def test_malformed_requests_are_refused_here(address: str, head: bytes) -> None:
 
 
 @pytest.mark.usefixtures("strict")
-def test_trusted_proxy_says_who_asks(host: Any, address: str) -> None:
+def test_trusted_proxy_says_who_asks(host: Any) -> None:
     said = {
         "X-Forwarded-For": "203.0.113.7, 203.0.113.8",
         "X-Forwarded-Proto": "https",
