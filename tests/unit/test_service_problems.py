@@ -170,7 +170,10 @@ def test_right_descriptions_have_no_problems(tmp_path: Path) -> None:
         ),
         (shop(rate_limit=9), "site_services.shop.rate_limit of one and two is"),
         (shop(rate_limit={"seconds": 9}), "site_services.shop.rate_limit has seconds and no requests: say how many"),
-        (shop(rate_limit={"concurrent": -1}), "site_services.shop.rate_limit.concurrent is -1: set it to a number from 0"),
+        (
+            shop(rate_limit={"concurrent": -1}),
+            "site_services.shop.rate_limit.concurrent is -1: set it to a number from 0",
+        ),
         (shop(rate_limit={"concurrent": "few"}), 'site_services.shop.rate_limit.concurrent of one and two is "few"'),
         (shop(rate_limit={"requests": "many"}), 'site_services.shop.rate_limit.requests of one and two is "many"'),
         (shop(rate_limit={"requests": 9, "per": "s"}), "site_services.shop.rate_limit of one and two has `per`"),
