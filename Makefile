@@ -163,7 +163,7 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	  || { status=$$?; [[ ! -s "$$failed" ]] || { echo "Failed in $*:"; cat "$$failed"; }; exit $$status; }
 
 .PHONY: bench
-bench: bench-failover bench-images bench-load bench-plays ## Measure what the tests can't: all benchmarks, on the lab
+bench: bench-failover bench-images bench-load bench-plays bench-tls ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
@@ -184,6 +184,10 @@ bench-plays: $(VENV)/ready ## What runs of site.yml cost, on hosts of their own 
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core
 	python bench/load_generator.py
+
+.PHONY: bench-tls
+bench-tls: $(VENV)/ready ## What TLS costs at the lab's front door, against plain text (a few minutes; needs h2load)
+	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/tls_cost.py --inventory inventories/lab/hosts.yml
 
 .PHONY: dashboards
 dashboards: $(VENV)/ready ## Write Grafana's dashboards to files/dashboards

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -33,6 +35,8 @@ errorlog = "-"
 METRICS_DIR = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
 # /readyz of every worker looks for it.
 DRAIN_FILE = Path(os.environ["DRAIN_FILE"])
+# How long a client may leave a request unfinished without a word. Balancers send it as a whole.
+SILENCE_SECONDS = int(os.environ.get("SILENCE_SECONDS", "5"))
 DRAIN_SECONDS = float(os.environ.get("DRAIN_SECONDS", "2"))
 
 
@@ -43,12 +47,17 @@ def on_starting(_server: Any) -> None:
     METRICS_DIR.mkdir(parents=True)
 
 
-def when_ready(_server: Any) -> None:
-    """Put a delay before gunicorn's own stop, which closes the port at once: first the balancer must look away.
+def when_ready(server: Any) -> None:
+    """Limit how long a client may be silent, and put a delay before gunicorn's own stop.
 
-    SIGTERM makes ``/readyz`` say 404, and gunicorn gets it DRAIN_SECONDS later. It gets a second one at once, and so
-    SIGINT and SIGQUIT.
+    Gunicorn waits for the rest of a head for ever, with a thread for each. The kernel ends that after SILENCE_SECONDS:
+    connections have it from the socket that they come in by.
+
+    Gunicorn's stop closes the port at once, but first the balancer must look away. SIGTERM makes ``/readyz`` say 404,
+    and gunicorn gets it DRAIN_SECONDS later. It gets a second one at once, and so SIGINT and SIGQUIT.
     """
+    for listener in server.LISTENERS:
+        listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", SILENCE_SECONDS, 0))
     stop = cast("Callable[[int, FrameType | None], None]", signal.getsignal(signal.SIGTERM))
 
     def drain(_number: int, _frame: FrameType | None) -> None:

@@ -132,7 +132,7 @@ def firewall_problems(hostvars: Mapping[str, Mapping[str, Any]], names: Sequence
 
 
 def _problems(variables: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("admin_networks", "firewall_admin_networks", "firewall_addresses"):
+    for key in ("admin_networks", "firewall_admin_networks", "firewall_addresses", "haproxy_trusted_proxies"):
         for text in _listed(variables, key):
             wrong = _network_problem(str(text))
             if wrong:

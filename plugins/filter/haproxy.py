@@ -19,7 +19,7 @@ _PLAIN: dict[str, Any] = {
     "timeout": "",
     "tunnel": "1h",
     "sticky": "",
-    "rate_limit": {"requests": 0},
+    "rate_limit": {"requests": 0, "concurrent": None},
     "allow": [],
     "deny": [],
     "hosts": [],
@@ -107,7 +107,8 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
     Args:
         services: each with its ``name``; the other keys as ``services_described`` returns them.
         unsaid: what counts where a service does not say ``balance``, ``max_requests``, ``servers``, ``ready``,
-            ``retry`` (``failures``, ``methods``, ``never``) or ``answer_times``.
+            ``retry`` (``failures``, ``methods``, ``never``), ``answer_times`` or how many ``concurrent`` requests one
+            client may have (``rate_limit``).
 
     The servers of one with ``sticky`` get ``cookie``, 12 hexadecimal digits.
     """
@@ -127,6 +128,8 @@ def haproxy_services_whole(services: Iterable[Mapping[str, Any]], unsaid: Mappin
             }
         if "ready" in said and not said["ready"]["path"] and not said["ready"]["command"]:
             service["ready"] = {**said["ready"], "path": unsaid["ready"]["path"]}
+        if service["rate_limit"].get("concurrent") is None:
+            service["rate_limit"] = {**service["rate_limit"], "concurrent": unsaid["concurrent"]}
         if service["sticky"]:
             service["servers"] = [
                 {**server, "cookie": _cookie(service["name"], server["name"])} for server in service["servers"]

@@ -88,9 +88,13 @@ def _sound(service: Service) -> bool:
         all(isinstance(text, str) for texts in lists if isinstance(texts, list | tuple) for text in texts)
         and all(isinstance(texts, list | tuple) for texts in [*lists, retry.get("statuses", [])])
         and all(isinstance(limit, Mapping) and isinstance(limit.get("path"), str) for limit in limits)
-        and all(isinstance(number, int) for number in (ready.get("status", 200), *service["rate_limit"].values()))
+        and all(isinstance(number, int) for number in (ready.get("status", 200), *_limits(service)))
         and all(isinstance(ready.get(key, ""), str) for key in ("path", "host"))
     )
+
+
+def _limits(service: Service) -> Iterator[Any]:
+    return (number for number in service["rate_limit"].values() if number is not None)
 
 
 # What a balancer must know, which is one for all hosts.
@@ -228,6 +232,10 @@ def _client_problems(name: str, service: Service) -> Iterator[str]:
             "and `_`, beginning with a letter."
         )
     limit = service["rate_limit"]
+    if limit["seconds"] != 1 and not limit["requests"]:
+        yield f"{name}.rate_limit has seconds and no requests: say how many a client may send in that time."
+    if not 0 <= (limit["concurrent"] or 0) <= _MOST_REQUESTS:
+        yield f"{name}.rate_limit.concurrent is {limit['concurrent']}: set it to a number from 0 to {_MOST_REQUESTS}."
     for key, low, high in (("requests", 0, _MOST_REQUESTS), ("seconds", 1, _MOST_SECONDS)):
         if not low <= limit[key] <= high:
             yield f"{name}.rate_limit.{key} is {limit[key]}: set it to a number from {low} to {high}."

@@ -35,6 +35,7 @@ _ABSENT: Service = {
     "read_only": False,
     "capabilities": None,
     "memory": "",
+    "pids_limit": 4096,
     "cpus": 0,
     "extra_hosts": {},
     "log": {"driver": "", "options": {}},
@@ -52,7 +53,7 @@ _ABSENT: Service = {
     "balance": None,
     "max_requests": None,
     "sticky": "",
-    "rate_limit": {"requests": 0, "seconds": 1},
+    "rate_limit": {"requests": 0, "seconds": 1, "concurrent": None},
     "allow": [],
     "deny": [],
     "tls": {},
@@ -61,7 +62,7 @@ _ABSENT: Service = {
     "maintenance_page": "",
 }
 
-_NUMBERS = ("port", "host_port", "surge_port", "stop_seconds", "max_requests", "cpus")
+_NUMBERS = ("port", "host_port", "surge_port", "stop_seconds", "max_requests", "cpus", "pids_limit")
 # What may be made of anything.
 _INNER = {"command", "env", "secret_env", "secrets", "volumes", "tmpfs", "extra_hosts"}
 # What goes into the container.
@@ -75,6 +76,7 @@ _CONTAINER = (
     "read_only",
     "capabilities",
     "memory",
+    "pids_limit",
     "cpus",
     "extra_hosts",
     "log",
@@ -126,7 +128,11 @@ def _described(name: str, entry: Mapping[str, Any], wanted: Mapping[str, str], i
         service[key] = _number(service[key])
     service["host_port"] = service["host_port"] or service["port"]
     _find_here(service, folder)
-    numbered = {"ready": ("status", "seconds"), "retry": ("statuses",), "rate_limit": ("requests", "seconds")}
+    numbered = {
+        "ready": ("status", "seconds"),
+        "retry": ("statuses",),
+        "rate_limit": ("requests", "seconds", "concurrent"),
+    }
     for part, keys in numbered.items():
         if isinstance(service[part], Mapping):
             numbers = {key: _number(service[part][key]) for key in keys}

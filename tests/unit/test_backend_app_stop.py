@@ -1,4 +1,4 @@
-"""How the application stops: a real gunicorn with the image's own settings."""
+"""How the application stops, and what it bears: a real gunicorn with the image's own settings."""
 
 from __future__ import annotations
 
@@ -42,7 +42,15 @@ def ask(tmp_path: Path) -> Ask:
 
 
 @pytest.fixture
-def start(tmp_path: Path, ask: Ask) -> Iterator[Start]:
+def port() -> int:
+    """Return a port of this machine that is free."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture
+def start(tmp_path: Path, ask: Ask, port: int) -> Iterator[Start]:
     """Return a function that starts gunicorn with a drain of so many seconds and returns once it answers."""
     with ExitStack() as running:
 
@@ -54,6 +62,7 @@ def start(tmp_path: Path, ask: Ask) -> Iterator[Start]:
                     "gunicorn",
                     "--config=gunicorn.conf.py",
                     f"--bind=unix:{tmp_path}/socket",
+                    f"--bind=127.0.0.1:{port}",
                     "app:app",
                 ],
                 cwd=APP,
@@ -130,3 +139,18 @@ def test_drain_of_a_former_process_does_not_count(start: Start, ask: Ask, tmp_pa
     (tmp_path / "draining").touch()
     start(NEVER)
     assert ask("/readyz")[0] == 200
+
+
+def test_heads_that_never_end_do_not_keep_its_threads(start: Start, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THREADS", "2")
+    monkeypatch.setenv("SILENCE_SECONDS", "1")
+    start(0)
+    with ExitStack() as clients:
+        # More than it has threads, twice over.
+        slow = [clients.enter_context(socket.create_connection(("127.0.0.1", port), timeout=BOUND)) for _ in range(8)]
+        for client in slow:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        assert [client.recv(1000) for client in slow] == [b""] * 8
+        connection = HTTPConnection("127.0.0.1", port, timeout=BOUND)
+        connection.request("GET", "/")
+        assert connection.getresponse().status == 200

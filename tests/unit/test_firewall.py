@@ -60,6 +60,7 @@ def test_ports_of_services_are_those_of_what_stands_in_too() -> None:
         ("admin_networks", ["10.0.0.1/8"], "`10.0.0.1/8`, which has bits set behind its network"),
         ("admin_networks", ["office.example"], "`office.example`, which is no address and no network"),
         ("admin_networks", ["0.0.0.0/0"], "`0.0.0.0/0`, which is everybody"),
+        ("haproxy_trusted_proxies", ["0.0.0.0/0"], "`0.0.0.0/0`, which is everybody"),
         ("firewall_admin_networks", ["::/0"], "`::/0`, which is everybody"),
         ("firewall_addresses", [""], "``, which is no address and no network"),
         ("firewall_open_ports", [0], "`0`: write numbers from 1 to 65535"),

@@ -53,7 +53,7 @@ def test_what_is_left_out_is_filled_in_and_mappings_are_merged() -> None:
     assert service["ready"] == {"path": "/up", "status": 200, "host": "", "command": None, "seconds": None}
     assert service["retry"] == {"statuses": [503], "methods": None, "never": []}
     assert (service["drain"], service["tunnel"], service["capabilities"]) == ("host", "1h", None)
-    assert shop(rate_limit={"requests": "9"})["rate_limit"] == {"requests": 9, "seconds": 1}
+    assert shop(rate_limit={"requests": "9"})["rate_limit"] == {"requests": 9, "seconds": 1, "concurrent": None}
     # Applications that know their own names refuse others.
     assert shop(hosts=["shop.example.com"], ready={"path": "/"})["ready"]["host"] == "shop.example.com"
 
@@ -252,6 +252,7 @@ UNSAID: dict[str, Any] = {
     "ready": {"path": "/readyz", "status": 200, "host": ""},
     "retry": {"failures": ["conn-failure", "500"], "methods": ["GET"], "never": ["^/x"]},
     "answer_times": [{"path": "/", "seconds": 1}],
+    "concurrent": 7,
 }
 
 
@@ -259,7 +260,9 @@ def test_haproxy_takes_its_own_settings_where_a_service_says_nothing() -> None:
     (plain,) = haproxy_services_whole([{"name": "app"}], UNSAID)
     assert plain | UNSAID == plain
     assert (plain["drain"], plain["default"], plain["sticky"]) == ("app", True, "")
-    assert (plain["rate_limit"]["requests"], plain["allow"], plain["deny"]) == (0, [], [])
+    assert (plain["rate_limit"], plain["allow"], plain["deny"]) == ({"requests": 0, "concurrent": 7}, [], [])
+    (own,) = haproxy_services_whole([{"name": "app", "rate_limit": {"requests": 9, "concurrent": 0}}], UNSAID)
+    assert own["rate_limit"] == {"requests": 9, "concurrent": 0}
     (guide,) = haproxy_services_whole(services_described({}, GUIDE | {"retry": None, "answer_times": None}), UNSAID)
     assert (guide["retry"], guide["answer_times"], guide["ready"]) == (
         UNSAID["retry"],

@@ -82,6 +82,22 @@ def test_no_connection_to_a_backend_outlives_its_request(scenario: Scenario) -> 
         wait_until(lambda: scenario.host("balancer").check_output(kept) == "", "none is kept", seconds=5)
 
 
+def test_units_of_ours_are_kept_to_what_they_need(scenario: Scenario) -> None:
+    # Those that we wrote, and those of packages that we keep to it by a file beside them.
+    ours = (
+        "cd /etc/systemd/system && grep -l 'Written by evenkeel' *.service; ls -d haproxy.service.d grafana-server.*.d"
+    )
+    found: dict[str, float] = {}
+    for name in scenario.addresses:
+        host = scenario.host(name)
+        for unit in [line.removesuffix(".d") for line in host.run(ours).stdout.split()]:
+            said = host.check_output("systemd-analyze security --no-pager %s", unit).splitlines()[-1]
+            found[unit] = max(found.get(unit, 0), float(said.partition(f"for {unit}: ")[2].split()[0]))
+    assert set(found) >= {"haproxy.service", "grafana-server.service", "prometheus.service", "cpu_monitor.service"}
+    assert set(found) >= {"backend_app.service", "backend_app_announce.service", "evenkeel-firewall.service"}
+    assert {unit: exposure for unit, exposure in found.items() if exposure > 2.5} == {}
+
+
 def test_second_run_touches_nothing(scenario: Scenario) -> None:
     before = processes(scenario)
     run = scenario.play("site.yml")

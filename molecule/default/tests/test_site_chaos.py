@@ -34,6 +34,10 @@ def test_side_effect_was_judged_and_held(scenario: Scenario, fault: str, target:
         path.name for path in folder.iterdir()
     }
     assert content["prometheus"]["graphs"]["CPU per backend"]["backend-3"]
+    # The run marked Grafana's dashboards: with a password that no report holds.
+    password = (scenario.inventory.parent / "grafana_admin_password").read_bytes().strip()
+    assert password
+    assert [path for path in folder.rglob("*") if path.is_file() and password in path.read_bytes()] == []
 
 
 def test_reboot_took_its_target_out_and_brought_it_back(scenario: Scenario) -> None:
