@@ -109,6 +109,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 
 .PHONY: test
 test: $(VENV)/ready ## All tests but those on VMs (about 40 minutes on two cores)
+	python -m evenkeel.lab engine
 	$(MAKE) --jobs=2 --output-sync=target measured aside
 
 # What measures load, one after the other, leaves half of the machine idle. What measures none takes that half only: its
@@ -119,7 +120,7 @@ measured:
 
 .PHONY: aside
 aside:
-	nice -n 19 $(MAKE) --keep-going --jobs=$(PARALLEL) --output-sync=target $(ASIDE)
+	bash .config/aside.sh $(MAKE) --keep-going --jobs=$(PARALLEL) --output-sync=target $(ASIDE)
 
 .PHONY: test-vm
 test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power cuts
@@ -149,6 +150,7 @@ oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
 
 .PHONY: molecule
 molecule: $(VENV)/ready ## Run every scenario
+	python -m evenkeel.lab engine
 	$(MAKE) --jobs=2 --output-sync=target measured aside ASIDE="$(ROLE_SCENARIOS)"
 
 # Each has hosts under names, ports and in a subnet of its own.
@@ -156,7 +158,7 @@ molecule: $(VENV)/ready ## Run every scenario
 molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	python -m evenkeel.lab engine
 	@number=$$(printf '%s\n' $(SCENARIOS) | grep -nx -- '$*' | cut -d: -f1); \
-	export MOLECULE_LAB="$${MOLECULE_LAB:-molecule-$*}" MOLECULE_SUBNET="$${MOLECULE_SUBNET:-10.213.$$((100 + number)).0/24}" \
+	export MOLECULE_LAB="$${MOLECULE_LAB:-molecule-$(subst _,-,$*)}" MOLECULE_SUBNET="$${MOLECULE_SUBNET:-10.213.$$((100 + number)).0/24}" \
 	  MOLECULE_SSH_PORT="$${MOLECULE_SSH_PORT:-$$((2500 + 20 * number))}"; \
 	failed=".lab/$$MOLECULE_LAB.failed"; rm -f "$$failed"; \
 	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $* \
