@@ -47,7 +47,7 @@ def names_problems(answers: Mapping[str, Answers], names: Mapping[str, str]) -> 
     """Return what is wrong with names that are service addresses, a sentence with its mend each.
 
     Args:
-        answers: as :func:`names_answers` returns them; a name that nobody was asked for is no problem.
+        answers: as :func:`names_answers` returns them.
         names: by host, the name that its service address is.
     """
     problems = []
@@ -55,6 +55,8 @@ def names_problems(answers: Mapping[str, Answers], names: Mapping[str, str]) -> 
         said = answers.get(name, {})
         wrong = {asked: _problem(answer) for asked, answer in said.items()}
         begin = f"The service address of {host} is the name `{name}`, which "
+        if not said:
+            problems.append(f"{begin}no host of this run could be asked for: see above why none answers.")
         for words in dict.fromkeys(each for each in wrong.values() if each):
             where = _listed([asked for asked, each in wrong.items() if each == words])
             problems.append(
