@@ -142,6 +142,7 @@ def main() -> None:
             f"\nEach further backend: {(still[most] - still[least]) / (most - least):.2f} CPU s where nothing changes."
         )
     path = PROJECT / "reports" / f"plays-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
     print(f"As JSON: {path.relative_to(PROJECT)}")
 
