@@ -181,6 +181,23 @@ def test_commands_say_whether_they_change(role: str) -> None:
             assert "changed_when" in task, task["name"]
 
 
+def test_what_check_mode_can_not_simulate_is_said() -> None:
+    telling = set()
+    for role in ROLES:
+        tasks = yaml.safe_load((PROJECT / "roles" / role / "tasks" / "main.yml").read_text())
+        names = [task["name"] for task in tasks]
+        if "Say what was not simulated" in names:
+            place = names.index("Say what was not simulated")
+            told, before = tasks[place].get("when", ""), tasks[place - 1]
+            # Either it has the condition itself, or the role ends before it in every other case.
+            if before.get("ansible.builtin.meta") == "end_role":
+                assert f"not __{role}_pending" in before["when"], role
+            else:
+                assert "pending" in told or "ansible_check_mode" in told, role
+            telling.add(role)
+    assert telling >= {"backend_app", "cpu_monitor", "docker", "firewall", "grafana", "haproxy", "prometheus"}
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_apt_waits_for_the_lock(role: str) -> None:
     for task in tasks_of(role):

@@ -9,12 +9,15 @@ from typing import Any
 
 import evenkeel_certificate
 import pytest
+import yaml
 from authority import Authority
 from evenkeel_certificate import Balancer, Held, RenewalError, check, hand_over, parse, renew, words
 
+import certificates
 from haproxy_certificate import fingerprint
 from test_haproxy_certificate import Fake
 
+PROJECT = Path(__file__).resolve().parents[2]
 DIRECTORY = "https://issuer.example.com/dir"
 HEAD = f"# Written by evenkeel, role acme, from {DIRECTORY}\n"
 HOSTS = ["shop.example.com", "www.shop.example.com"]
@@ -265,3 +268,13 @@ def test_stand_in_is_replaced_in_order(site: Site) -> None:
     site.path.write_text(held.pem)
     assert len(list(renew(site.balancer, 1))) == 0
     assert site.issued == []
+
+
+def test_places_and_limits_are_those_of_the_role_haproxy() -> None:
+    known = yaml.safe_load((PROJECT / "roles" / "haproxy" / "vars" / "main.yml").read_text())
+    assert str(evenkeel_certificate.CERTIFICATES) == known["__haproxy_certificate_folder"]
+    assert str(evenkeel_certificate.ENDS) == known["__haproxy_ends"]
+    assert evenkeel_certificate.MOST_BYTES == certificates.MOST_BYTES
+    unit = (PROJECT / "roles" / "acme" / "templates" / "evenkeel-certificate.service.j2").read_text()
+    # What it writes to, its sandbox lets it.
+    assert f" {evenkeel_certificate.CERTIFICATES} {evenkeel_certificate.ENDS.parent}\n" in unit
