@@ -180,7 +180,7 @@ bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml, on fre
 	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/kill_runs.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-plays
-bench-plays: $(VENV)/ready ## What runs of site.yml cost, on hosts of their own (about 20 minutes)
+bench-plays: $(VENV)/ready ## What runs of site.yml cost, on hosts of their own (about 10 minutes)
 	$(WITH_ARGS) python bench/play_table.py
 
 .PHONY: bench-load
