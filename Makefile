@@ -110,7 +110,8 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 .PHONY: test
 test: $(VENV)/ready ## All tests but those on VMs (about 45 minutes on two cores)
 	python -m evenkeel.lab engine
-	$(MAKE) --jobs=2 --output-sync=target measured aside
+	@mkdir -p .lab; rm -f .lab/*.failed; \
+	$(MAKE) --jobs=2 --output-sync=target measured aside 2>&1 | tee .lab/test.log || { bash .config/failed.sh .lab; exit 1; }
 
 # What measures load, one after the other, leaves half of the machine idle. What measures none takes that half only: its
 # processes and its hosts give way.
@@ -160,9 +161,10 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	@number=$$(printf '%s\n' $(SCENARIOS) | grep -nx -- '$*' | cut -d: -f1); \
 	export MOLECULE_LAB="$${MOLECULE_LAB:-molecule-$(subst _,-,$*)}" MOLECULE_SUBNET="$${MOLECULE_SUBNET:-10.213.$$((100 + number)).0/24}" \
 	  MOLECULE_SSH_PORT="$${MOLECULE_SSH_PORT:-$$((2500 + 20 * number))}"; \
-	failed=".lab/$$MOLECULE_LAB.failed"; rm -f "$$failed"; \
-	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $* \
-	  || { status=$$?; [[ ! -s "$$failed" ]] || { echo "Failed in $*:"; cat "$$failed"; }; exit $$status; }
+	log=".lab/$$MOLECULE_LAB.log"; failed=".lab/$$MOLECULE_LAB.failed"; mkdir -p .lab; rm -f "$$failed"; \
+	COLUMNS=160 molecule -c .config/molecule/config.yml test -s $* 2>&1 | tee "$$log" \
+	  || { status=$$?; [[ -s "$$failed" ]] || grep -E -A8 'fatal: |CRITICAL' "$$log" | tail -n 30 >"$$failed" || true; \
+	  echo "Failed in $*:"; cat "$$failed"; exit $$status; }
 
 .PHONY: bench
 bench: bench-failover bench-images bench-load bench-plays bench-tls ## Measure what the tests can't: all benchmarks, on the lab
