@@ -22,9 +22,9 @@ def asked(listener: socket.socket, leaving: Path) -> bytes:
     """Return what a balancer hears that says nothing itself, up to the end of the connection."""
     thread = threading.Thread(target=answer, args=(listener, str(leaving)))
     thread.start()
-    with socket.create_connection(listener.getsockname()[:2], timeout=5) as connection:
+    with socket.create_connection(listener.getsockname()[:2], timeout=60) as connection:
         heard = b"".join(iter(lambda: connection.recv(100), b""))
-    thread.join(5)
+    thread.join(60)
     return heard
 
 
@@ -39,7 +39,7 @@ def test_host_is_up_until_it_says_that_it_leaves(listener: socket.socket, tmp_pa
 
 
 def test_balancer_that_has_gone_ends_nothing(listener: socket.socket, tmp_path: Path) -> None:
-    with socket.create_connection(listener.getsockname(), timeout=5) as connection:
+    with socket.create_connection(listener.getsockname(), timeout=60) as connection:
         # Closed with a reset.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
     answer(listener, str(tmp_path / "leaving"))

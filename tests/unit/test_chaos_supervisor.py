@@ -78,8 +78,8 @@ def folder(tmp_path: Path, site: str) -> Path:
         "url": site,
         "rate": 20.0,
         "mix": "GET /=1",
-        "timeout": 5.0,
-        "max_lateness": 3.0,
+        "timeout": 60.0,
+        "max_lateness": 30.0,
         "limit": 50.0,
         "prometheus": "",
     }

@@ -39,7 +39,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Lab,
     folder.mkdir(parents=True)
     yield lab, lab.hosts[1], folder
     with suppress(FileNotFoundError):
-        subprocess.run([folder / "power-off"], check=True, timeout=20)
+        subprocess.run([folder / "power-off"], check=True, timeout=120)
 
 
 def running(folder: Path) -> set[str]:
@@ -59,15 +59,15 @@ def test_power_is_given_once_and_cut_from_all_processes(host: tuple[Lab, Host, P
     off, on = (
         str(variables[f"chaos_power_{state}"]).replace("{{ chaos_host }}", "backend-1") for state in ("off", "on")
     )
-    subprocess.run(on, shell=True, check=True, timeout=20)
+    subprocess.run(on, shell=True, check=True, timeout=120)
     while len(first := running(folder)) < 2:
         pass
-    subprocess.run(on, shell=True, check=True, timeout=20)
+    subprocess.run(on, shell=True, check=True, timeout=120)
     assert running(folder) == first
-    subprocess.run(off, shell=True, check=True, timeout=20)
+    subprocess.run(off, shell=True, check=True, timeout=120)
     assert not any(Path("/proc", process).exists() for process in first)
     # Off is off.
-    subprocess.run(off, shell=True, check=True, timeout=20)
+    subprocess.run(off, shell=True, check=True, timeout=120)
 
 
 @pytest.mark.parametrize(("program", "firewall"), [("/usr/bin/linux.uml", False), ("qemu-system-x86_64", True)])
@@ -84,7 +84,7 @@ def test_somebody_elses_process_is_not_killed(host: tuple[Lab, Host, Path]) -> N
     vm.write_power(lab, backend, uml, Path("/disk"))
     with subprocess.Popen(["sleep", "100"], start_new_session=True) as other:
         (folder / "pid").write_text(f"{other.pid}\n")
-        subprocess.run([folder / "power-off"], check=True, timeout=20)
+        subprocess.run([folder / "power-off"], check=True, timeout=120)
         assert other.poll() is None
         other.kill()
 

@@ -102,7 +102,7 @@ async def running(tmp_path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
 
 async def until(tmp_path: Path, holds: Callable[[Run], bool]) -> None:
     """Wait for the records to hold something."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         # Another process writes it.
         while not ((tmp_path / "r").exists() and (tmp_path / "r").stat().st_size and holds(read(tmp_path / "r"))):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -127,7 +127,7 @@ def test_signal_ends_the_run_and_waits_for_what_runs(tmp_path: Path, number: sig
         async with running(tmp_path) as process:
             await until(tmp_path, lambda run: bool(run.records))
             process.send_signal(number)
-            _, shown = await asyncio.wait_for(process.communicate(), 30)
+            _, shown = await asyncio.wait_for(process.communicate(), 120)
             return process.returncode, shown.decode()
 
     code, shown = asyncio.run(end())

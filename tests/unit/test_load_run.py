@@ -56,8 +56,8 @@ async def serving(
 async def load(url: str, records: Path, signals: Signals | None = None, **settings: Any) -> Summary:
     """Run the generator and summarise what it wrote."""
     mix = parse_mix([settings.pop("mix", "GET /=1,POST /=1")])
-    # Generous, so that a busy machine cuts no schedule short; the tests of lateness set their own.
-    chosen = Settings(url, mix, **{"max_lateness": 30, **settings})
+    # Generous, so that a busy machine cuts no schedule short and fails no request; the tests of both set their own.
+    chosen = Settings(url, mix, **{"max_lateness": 30, "timeout": 60, **settings})
     await generate(chosen, lambda: Writer(records, time.time(), chosen), signals or Signals())
     return summarise(read(records))
 
@@ -85,7 +85,7 @@ async def unavailable(_: bytes, writer: asyncio.StreamWriter) -> None:
 
 async def stall(_: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(OK[:30])
-    await asyncio.sleep(5)
+    await asyncio.sleep(60)
 
 
 async def lie(_: bytes, writer: asyncio.StreamWriter) -> None:
@@ -106,13 +106,14 @@ async def lie(_: bytes, writer: asyncio.StreamWriter) -> None:
 def test_failure_is_counted_under_its_kind(answer: Answer, kind: str, tmp_path: Path) -> None:
     async def run() -> Summary:
         async with serving(answer) as url:
-            return await load(url, tmp_path / "r", rate=100, duration=0.2, timeout=0.5)
+            timeout = 0.5 if kind == "timeout" else 60
+            return await load(url, tmp_path / "r", rate=100, duration=0.2, timeout=timeout)
 
     found = asyncio.run(run())
     assert found.failures == {"GET": {kind: 10}, "POST": {kind: 10}}
     assert (found.ok, found.failed) == (0, 20)
     if kind == "timeout":
-        assert 0.49 < (found.latency["GET"].p50 or 0) < 4
+        assert (found.latency["GET"].p50 or 0) > 0.49
 
 
 def test_every_request_carries_the_headers_that_were_asked_for(tmp_path: Path) -> None:
@@ -145,77 +146,86 @@ def test_refusal_is_counted_as_such(tmp_path: Path) -> None:
 
 
 def test_a_get_is_not_sent_again_where_its_kept_connection_breaks(tmp_path: Path) -> None:
-    received = count()
+    received, signals = [], Signals()
 
-    async def every_second(_: bytes, writer: asyncio.StreamWriter) -> None:
-        if next(received) % 2:
-            writer.close()
-        else:
+    async def every_second(asked: bytes, writer: asyncio.StreamWriter) -> None:
+        received.append(asked)
+        if len(received) == 20:
+            signals.raised()
+        if len(received) % 2:
             writer.write(OK)
+        else:
+            writer.close()
 
     async def run() -> Summary:
         async with serving(every_second) as url:
-            return await load(url, tmp_path / "r", mix="GET /=1", serial=True, fresh=0, duration=0.3)
+            return await load(url, tmp_path / "r", signals, mix="GET /=1", serial=True, fresh=0)
 
     found = asyncio.run(run())
-    assert found.sent > 2
-    assert found.failures["GET"]["reset"] == found.sent // 2
-    assert next(received) == found.sent
+    assert found.failures["GET"]["reset"] == found.sent // 2 == 10
+    assert len(received) == found.sent
 
 
 @pytest.mark.parametrize("fresh", [0, 1])
 def test_fresh_and_kept_connections(fresh: float, tmp_path: Path) -> None:
     connections: list[int] = []
+    come, signals = count(1), Signals()
+
+    async def ten_times(_: bytes, writer: asyncio.StreamWriter) -> None:
+        if next(come) == 10:
+            signals.raised()
+        writer.write(OK)
 
     async def run() -> Summary:
-        async with serving(ok, connections) as url:
-            return await load(url, tmp_path / "r", serial=True, fresh=fresh, duration=0.2)
+        async with serving(ten_times, connections) as url:
+            return await load(url, tmp_path / "r", signals, serial=True, fresh=fresh)
 
     found = asyncio.run(run())
-    assert found.ok == found.sent > 2
+    assert found.ok == found.sent == 10
     assert len(connections) == (found.sent if fresh else 1)
     assert found.backends == {"backend-1": found.ok}
 
 
 def test_a_freeze_shows_in_the_open_loop_and_hides_in_a_serial_client(tmp_path: Path) -> None:
-    """Frozen from second 1 to second 7: the two clients run side by side and meet the same server."""
+    """The two clients run side by side and meet the same server, which freezes for 3 s."""
     thawed = asyncio.Event()
     thawed.set()
+    served = {"open": 0, "serial": 0}
 
-    async def freezing(_: bytes, writer: asyncio.StreamWriter) -> None:
+    async def freezing(asked: bytes, writer: asyncio.StreamWriter) -> None:
         await thawed.wait()
+        served["serial" if b" /serial " in asked else "open"] += 1
         writer.write(OK)
 
-    async def freeze() -> None:
-        await asyncio.sleep(1)
+    async def freeze(*both: Signals) -> None:
+        # One request in hundreds is none that a p99 shows.
+        while served["serial"] < 400:  # noqa: ASYNC110 - the server says so by a number
+            await asyncio.sleep(0.01)
         thawed.clear()
-        await asyncio.sleep(6)
+        await asyncio.sleep(3)
         thawed.set()
+        for signals in both:
+            signals.raised()
 
     async def run() -> tuple[Summary, Summary]:
+        open_ended, serial_ended = Signals(), Signals()
         async with serving(freezing) as url:
             found, serial, _ = await asyncio.gather(
-                load(url, tmp_path / "open", rate=100, duration=8),
-                load(url, tmp_path / "serial", serial=True, fresh=0, duration=8),
-                freeze(),
+                load(url, tmp_path / "open", open_ended, rate=100, mix="GET /=1"),
+                load(url, tmp_path / "serial", serial_ended, serial=True, fresh=0, mix="GET /serial=1"),
+                freeze(open_ended, serial_ended),
             )
         return found, serial
 
     found, serial = asyncio.run(run())
-    for method in ("GET", "POST"):
-        # 600 of 800 requests were to be sent while it was frozen, evenly: half of all waited for longer than 2 s.
-        p50, p99 = found.latency[method].p50, found.latency[method].p99
-        assert p50 is not None
-        assert p99 is not None
-        assert p50 > 1.5
-        assert p99 > 5.5
-    assert found.sent == found.ok == 800
-    assert found.longest_gap > 5.9
-    assert found.rps_floor == 0
-    # The one client sent one request into the freeze: one in hundreds, which no p99 shows. Its gap does.
-    assert serial.latency["GET"].count + serial.latency["POST"].count > 200
-    assert min(each.p99 or 0 for each in serial.latency.values()) < 1
-    assert serial.longest_gap > 5.9
+    # 300 requests were to be sent while it was frozen, evenly.
+    assert (found.latency["GET"].p99 or 0) > 2.5
+    assert found.sent == found.ok == found.offered > 290
+    assert found.longest_gap > 2.9
+    # The one client sent one request into the freeze. Its gap shows it.
+    assert (serial.latency["GET"].p99 or 60) < 1
+    assert (serial.latency["GET"].max or 0) > 2.9
+    assert serial.longest_gap > 2.9
 
 
 def test_a_blocked_generator_voids_its_run(tmp_path: Path) -> None:
@@ -257,22 +267,26 @@ def test_many_requests_run_at_once(tmp_path: Path) -> None:
 
     async def run() -> Summary:
         async with serving(together) as url:
-            return await load(url, tmp_path / "r", rate=total, duration=1, timeout=20)
+            return await load(url, tmp_path / "r", rate=total, duration=1)
 
     assert asyncio.run(run()).ok == total
 
 
 @pytest.mark.parametrize("seconds", [0.2, 0.2003, 0.2007])
 def test_a_signal_between_two_requests_cuts_no_schedule_short(seconds: float, tmp_path: Path) -> None:
-    signals = Signals()
+    signals, come = Signals(), count(1)
+
+    async def signal_soon(_: bytes, writer: asyncio.StreamWriter) -> None:
+        if next(come) == 1:
+            asyncio.get_running_loop().call_later(seconds, signals.raised)
+        writer.write(OK)
 
     async def run() -> Summary:
-        async with serving(ok) as url:
-            asyncio.get_running_loop().call_later(seconds, signals.raised)
+        async with serving(signal_soon) as url:
             return await load(url, tmp_path / "r", signals, rate=2000)
 
     found = asyncio.run(run())
-    assert found.sent == found.ok == found.offered > 100
+    assert found.sent == found.ok == found.offered > 1
     assert found.valid
 
 
@@ -283,7 +297,7 @@ def test_second_signal_leaves_what_runs_unfinished(tmp_path: Path) -> None:
         if next(come) == 5:
             signals.raised()
             signals.raised()
-        await asyncio.sleep(5)
+        await asyncio.sleep(60)
 
     async def run() -> Summary:
         async with serving(raise_twice) as url:

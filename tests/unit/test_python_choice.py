@@ -24,7 +24,7 @@ def add(folder: Path, name: str, says: str | None) -> Path:
 def choose(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": f"{root / 'bin'}", "PYENV_ROOT": str(root / "pyenv")}
     return subprocess.run(
-        [BASH, str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=20
+        [BASH, str(SCRIPT), *arguments], env=environment, capture_output=True, text=True, check=False, timeout=120
     )
 
 

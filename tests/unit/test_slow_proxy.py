@@ -35,7 +35,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Connect as soon as somebody listens."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             try:
                 return await asyncio.open_connection("127.0.0.1", port)
@@ -45,7 +45,7 @@ async def connected(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWrit
 
 async def refused(port: int) -> None:
     """Connect until nobody listens any more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(120):
         while True:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -76,7 +76,7 @@ def test_bytes_come_late_and_whole_and_it_ends_with_its_connections(proxy: Modul
         assert not serving.done()
         writer.write_eof()
         assert await reader.read() == b""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await serving
         writer.close()
         server.close()
