@@ -13,7 +13,7 @@ import functools
 import ipaddress
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -210,14 +210,15 @@ class _Settings:
         self, hostvars: Mapping[str, Mapping[str, Any]], places: Mapping[str, Sequence[str]], names: Sequence[str]
     ) -> None:
         self.hostvars = hostvars
-        self.places = places
-        self.names = list(dict.fromkeys(names))
+        # Each look into Ansible's own lists costs as much as they have hosts.
+        self.places = {role: dict.fromkeys(hosts) for role, hosts in places.items()}
+        self.names = dict.fromkeys(names)
         raw_get = getattr(hostvars, "raw_get", None) or hostvars.__getitem__
         self.raw: dict[str, Mapping[str, Any]] = {name: raw_get(name) for name in self.names}
         self.options = options()
         self.known = {name: role for role, entries in self.options.items() for name in entries}
         # By sentence: the hosts it is said of. "{hosts}" stands where they go.
-        self.said: dict[str, list[str]] = {}
+        self.said: dict[str, dict[str, None]] = {}
         self.templars: dict[tuple[str, str], Any] = {}
 
     def problems(self) -> list[str]:
@@ -229,7 +230,7 @@ class _Settings:
         for host in self.names:
             if host != "localhost" and "ansible_host" in self.raw[host]:
                 self._check_address(host)
-            if host in self.places.get("backend_app", []):
+            if host in self.places.get("backend_app", {}):
                 self._check_host_name(host)
             self._check_names(host)
             if host != "localhost":
@@ -241,16 +242,15 @@ class _Settings:
         self._check_guide()
         return [sentence.replace("{hosts}", self._hosts(hosts)) for sentence, hosts in self.said.items()]
 
-    def _hosts(self, hosts: Sequence[str]) -> str:
+    def _hosts(self, said_of: Iterable[str]) -> str:
+        hosts = list(said_of)
         if len(hosts) > 1 and set(hosts) >= set(self.names) - {"localhost"}:
             return "every host"
-        shown = list(hosts) if len(hosts) <= 4 else [*hosts[:3], f"{len(hosts) - 3} more"]
+        shown = hosts if len(hosts) <= 4 else [*hosts[:3], f"{len(hosts) - 3} more"]
         return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
 
     def _say(self, host: str, sentence: str) -> None:
-        hosts = self.said.setdefault(sentence, [])
-        if host not in hosts:
-            hosts.append(host)
+        self.said.setdefault(sentence, {})[host] = None
 
     def _value(self, host: str, name: str) -> tuple[Any, bool]:
         """Return a setting's value on a host, and whether it is made of facts that are not known yet."""
@@ -325,7 +325,7 @@ class _Settings:
 
     def _check_guide(self) -> None:
         """Say which settings of the guide's API count for nothing, since it does not run."""
-        for host in self.places.get("services", []):
+        for host in self.places.get("services", {}):
             if self._allowed(host, "site_services", {}):
                 for name in _GUIDES:
                     if f"backend_app_{name}" in self.raw[host]:
@@ -407,7 +407,7 @@ class _Settings:
         held: dict[int, list[str]] = {}
         services = bool(self._allowed(host, "site_services", {}))
         for role, entries in self.options.items():
-            for name, option in entries.items() if host in self.places.get(role, []) else ():
+            for name, option in entries.items() if host in self.places.get(role, {}) else ():
                 if name.endswith("_port") and not (services and name == "backend_app_port"):
                     text = str(self._allowed(host, name, option.get("default")))
                     held.setdefault(int(text) if re.fullmatch(r"\d{1,5}", text) else 0, []).append(name)
@@ -418,7 +418,7 @@ class _Settings:
         return held
 
     def _check_scrapes(self) -> None:
-        for host in self.places.get("prometheus", []):
+        for host in self.places.get("prometheus", {}):
             interval, timeout = (self._duration(host, f"prometheus_scrape_{name}") for name in ("interval", "timeout"))
             if timeout > interval > 0:
                 self._say(
@@ -447,17 +447,17 @@ class _Settings:
             hosts = [host for host in self.names if name in self.raw[host]]
             there = self.places.get(role, self.names)
             if hosts and there and not set(hosts) & set(there):
-                text = f"{name} is set for {{hosts}}, where nothing reads it: it counts on {self._hosts(list(there))}"
+                text = f"{name} is set for {{hosts}}, where nothing reads it: it counts on {self._hosts(there)}"
                 for host in hosts:
                     self._say(host, f"{text}. Set it there, or for all.")
 
     def _check_patience(self) -> None:
         """Say where HAProxy gives up before our own application may answer."""
-        for backend in self.places.get("backend_app", []):
+        for backend in self.places.get("backend_app", {}):
             longest = self._number(backend, "backend_app", "backend_app_sleep_max_seconds")
             if self._allowed(backend, "backend_app_image", "") or self._allowed(backend, "site_services", {}):
                 continue
-            for balancer in self.places.get("haproxy", []):
+            for balancer in self.places.get("haproxy", {}):
                 if longest >= self._number(balancer, "haproxy", "haproxy_timeout_server"):
                     self._say(
                         backend,

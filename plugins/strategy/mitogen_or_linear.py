@@ -21,6 +21,7 @@ from ansible.plugins.strategy import linear
 from ansible.release import __version__ as core
 from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.utils.display import Display
+from ansible.vars.hostvars import HostVars
 from jinja2.bccache import FileSystemBytecodeCache
 
 # What Mitogen 0.3.54 is tested with by its authors. It takes any later core too, and fails in the middle of a run.
@@ -127,6 +128,8 @@ def compile_once(environment: Any, compiling: Any, folder: str) -> None:
         folder: where the code is kept, of this run and this user alone: whoever can write there can run code.
     """
     cache = FileSystemBytecodeCache(folder)
+    # What this process has read: of many hosts' variables it reads the same ones again and again.
+    codes: dict[str, Any] = {}
     build = environment.compile
 
     @functools.wraps(build)
@@ -137,13 +140,38 @@ def compile_once(environment: Any, compiling: Any, folder: str) -> None:
         context = compiling.current(optional=True)
         # An expression comes as a tree, which shows all that is in it.
         key = repr((source, name, context and context.escape_backslashes))
-        bucket = cache.get_bucket(self, key, filename, key)
-        if bucket.code is None:
-            bucket.code = build(self, source, name, filename)
-            cache.set_bucket(bucket)
-        return bucket.code
+        if key not in codes:
+            bucket = cache.get_bucket(self, key, filename, key)
+            if bucket.code is None:
+                bucket.code = build(self, source, name, filename)
+                cache.set_bucket(bucket)
+            codes[key] = bucket.code
+        return codes[key]
 
     environment.compile = compile_
+
+
+def read_hosts_once(hostvars: Any) -> None:
+    """Have a task's process put together each host's variables once, however often filters look at all hosts.
+
+    A task changes them when its result is back in the main process, which does it anew each time.
+
+    Args:
+        hostvars: the class of Ansible's ``hostvars``.
+    """
+    read = hostvars.raw_get
+    main = os.getpid()
+    held: dict[str, Any] = {}
+
+    @functools.wraps(read)
+    def raw_get(self: Any, host_name: str) -> Any:
+        if os.getpid() == main:
+            return read(self, host_name)
+        if host_name not in held:
+            held[host_name] = read(self, host_name)
+        return held[host_name]
+
+    hostvars.raw_get = raw_get
 
 
 StrategyModule: Any = linear.StrategyModule
@@ -151,7 +179,9 @@ hide_own_deprecation(Display())
 # In a run, that is.
 if AnsibleCollectionConfig.collection_finder:
     load_once()
-    # A core that has it elsewhere works the same, slower.
+    # A core that has these elsewhere works the same, slower.
+    with contextlib.suppress(AttributeError):
+        read_hosts_once(HostVars)
     with contextlib.suppress(ImportError):
         compile_once(*compiler(), constants.DEFAULT_LOCAL_TMP)
 if reason := reason_against_mitogen(core, installed("mitogen")):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,7 @@ import mitogen.parent
 import mitogen.ssh
 import pytest
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
+from ansible.vars.hostvars import HostVars
 from jinja2 import Environment, TemplateSyntaxError
 
 import mitogen_or_linear
@@ -149,5 +152,21 @@ def test_template_that_is_wrong_is_wrong_each_time(compiled: Compiled) -> None:
     assert len(seen) == 2
 
 
+def test_hosts_are_read_once_by_a_task_and_anew_by_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = count(1)
+
+    class Hosts:
+        def raw_get(self, host_name: str) -> str:
+            return f"{host_name} {next(reads)}"
+
+    mitogen_or_linear.read_hosts_once(Hosts)
+    hosts = Hosts()
+    assert [hosts.raw_get("one") for _ in range(2)] == ["one 1", "one 2"]
+    task = os.getpid() + 1
+    monkeypatch.setattr(os, "getpid", lambda: task)
+    assert [hosts.raw_get(name) for name in ("one", "two", "one")] == ["one 3", "two 4", "one 3"]
+
+
 def test_ansible_has_what_is_taken_from_it() -> None:
+    assert callable(HostVars.raw_get)
     assert list(mitogen_or_linear.compiler()) == [AnsibleEnvironment, _TemplateCompileContext]

@@ -10,6 +10,7 @@ import pytest
 
 from service_problems import services_problems
 from services import services_described, services_with_servers
+from settings import settings_problems
 
 
 class Groups(Mapping[str, list[str]]):
@@ -32,6 +33,34 @@ class Groups(Mapping[str, list[str]]):
     def __len__(self) -> int:
         """Count the group."""
         return 1
+
+
+class Hosts(list[str]):
+    """One of Ansible's lists: counts how many hosts were looked at."""
+
+    looked = 0
+
+    def __iter__(self) -> Iterator[str]:
+        """Look at all of them."""
+        self.looked += len(self)
+        return super().__iter__()
+
+    def __contains__(self, name: object) -> bool:
+        """Look at all of them."""
+        return name in list(iter(self))
+
+
+@pytest.mark.parametrize("count", [10, 300])
+def test_settings_look_at_each_list_of_hosts_a_few_times(count: int) -> None:
+    names = [f"backend-{number}" for number in range(count)]
+    hostvars: dict[str, dict[str, Any]] = {name: {"ansible_host": "192.0.2.1"} for name in [*names, "localhost"]}
+    # Wrong on all of them, which is told once.
+    for name in names:
+        hostvars[name]["pushgateway_port"] = 0
+    places = {role: Hosts(names) for role in ("backend_app", "pushgateway", "docker")}
+    (told,) = settings_problems(hostvars, places, Hosts(names))
+    assert "every host" in told
+    assert max(hosts.looked for hosts in places.values()) <= 2 * count
 
 
 @pytest.mark.parametrize("count", [10, 300])
