@@ -167,7 +167,7 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	  echo "Failed in $*:"; cat "$$failed"; exit $$status; }
 
 .PHONY: bench
-bench: bench-failover bench-images bench-load bench-plays bench-tls ## Measure what the tests can't: all benchmarks, on the lab
+bench: bench-failover bench-images bench-load bench-plays bench-scale bench-tls ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
@@ -184,6 +184,10 @@ bench-kills: $(VENV)/ready ## Kill site.yml, deploy.yml and rollback.yml, on fre
 .PHONY: bench-plays
 bench-plays: $(VENV)/ready ## What runs of site.yml cost, on hosts of their own (about 10 minutes)
 	$(WITH_ARGS) python bench/play_table.py
+
+.PHONY: bench-scale
+bench-scale: $(VENV)/ready ## What grows with the number of backends, up to 1000 (about 10 minutes)
+	$(WITH_ARGS) python bench/scale_table.py
 
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core

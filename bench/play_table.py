@@ -84,14 +84,23 @@ def run(command: Sequence[str], environment: dict[str, str]) -> str:
     return done.stdout
 
 
+def spent(command: Sequence[str], environment: dict[str, str]) -> tuple[float, str]:
+    """Run a command as :func:`run` does; return the CPU seconds of this machine, and what it prints."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    said = run(command, environment)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said
+
+
 def measured(backends: int, what: str, command: Sequence[str], rate: float, times: int = 1, strategy: str = "") -> Cost:
     """Return the cheapest of some runs of a command; ``rate`` is what the hosts use per second anyhow."""
     found = []
     for _ in range(times):
-        busy, before, began = used(), resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        said = run([command[0], "-i", str(INVENTORY), *command[1:]], {"ANSIBLE_STRATEGY": strategy} if strategy else {})
-        wall, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-        control = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        busy, began = used(), time.monotonic()
+        control, said = spent(
+            [command[0], "-i", str(INVENTORY), *command[1:]], {"ANSIBLE_STRATEGY": strategy} if strategy else {}
+        )
+        wall = time.monotonic() - began
         counted = [int(number) for number in re.findall(r"\b(?:ok|skipped)=(\d+)", said)]
         found.append(Cost(backends, what, control, used() - busy - rate * wall, sum(counted) or None, wall))
     return min(found, key=lambda cost: cost.all)

@@ -70,7 +70,7 @@ def shaken(address: str, name: str | None, **versions: ssl.TLSVersion) -> ssl.SS
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     for key, value in versions.items():
         setattr(context, key, value)
-    return context.wrap_socket(socket.create_connection((address, 443), timeout=5), server_hostname=name)
+    return context.wrap_socket(socket.create_connection((address, 443), timeout=60), server_hostname=name)
 
 
 def shown(address: str, name: str | None) -> bytes:

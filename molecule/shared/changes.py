@@ -62,7 +62,7 @@ def without(scenario: Scenario, backend: str) -> Iterator[Path]:
 def versions(scenario: Scenario) -> set[str]:
     """Return the versions that answer, each without its hash."""
     url = f"http://{scenario.addresses['balancer']}/"
-    return {requests.get(url, timeout=5).headers["X-App-Version"].partition("-")[0] for _ in range(9)}
+    return {requests.get(url, timeout=60).headers["X-App-Version"].partition("-")[0] for _ in range(9)}
 
 
 def containers(scenario: Scenario) -> dict[str, tuple[str, str]]:

@@ -121,7 +121,7 @@ def blemishes(scenario: Scenario) -> list[str]:
     found += [f"{name} is {state}" for name, state in states(scenario).items() if state != "UP"]
     left = on_host(scenario, "balancer", f"ls -d {LOCK} {DRAINED}/*/* 2>/dev/null || true").split()
     found += [f"{path} is left" for path in left]
-    running = requests.get(f"http://{scenario.addresses['balancer']}:8404/digest", timeout=5).text
+    running = requests.get(f"http://{scenario.addresses['balancer']}:8404/digest", timeout=60).text
     if running not in on_host(scenario, "balancer", "cat /etc/haproxy/haproxy.cfg"):
         found.append("HAProxy does not run its configuration")
     return found

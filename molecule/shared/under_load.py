@@ -97,7 +97,7 @@ class Outcome:
 def states(scenario: Scenario, service: str = "app") -> dict[str, str]:
     """Return the state of each backend of a service as HAProxy sees it, such as ``{"backend-1": "UP"}``."""
     url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
-    rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
+    rows = csv.DictReader(requests.get(url, timeout=60).text.removeprefix("# ").splitlines())
     return {row["svname"]: row["status"] for row in rows if row["pxname"] == service and row["svname"] != "BACKEND"}
 
 
@@ -111,7 +111,7 @@ def wait_until_all_up(scenario: Scenario) -> None:
 
     def found() -> set[str]:
         url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
-        rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
+        rows = csv.DictReader(requests.get(url, timeout=60).text.removeprefix("# ").splitlines())
         return {
             row["status"]
             for row in rows
@@ -124,7 +124,7 @@ def wait_until_all_up(scenario: Scenario) -> None:
 def waiting(scenario: Scenario) -> int:
     """Return how many requests the balancer still has, its queues included."""
     url = f"http://{scenario.addresses['balancer']}:8404/stats;csv"
-    rows = csv.DictReader(requests.get(url, timeout=5).text.removeprefix("# ").splitlines())
+    rows = csv.DictReader(requests.get(url, timeout=60).text.removeprefix("# ").splitlines())
     return sum(int(row["scur"]) + int(row["qcur"] or 0) for row in rows if row["svname"] == "BACKEND")
 
 

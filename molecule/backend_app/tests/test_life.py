@@ -52,7 +52,7 @@ def is_drained(scenario: Scenario, url: str, *stop: str) -> None:
     with ThreadPoolExecutor() as pool:
         slow = pool.submit(requests.get, f"{url}/sleep/4/finished", timeout=30)
         wait_until(
-            lambda: "backend_app_requests_running 2.0" in requests.get(f"{url}/metrics", timeout=5).text,
+            lambda: "backend_app_requests_running 2.0" in requests.get(f"{url}/metrics", timeout=60).text,
             "the slow request runs",
         )
         short = [pool.submit(ask_until_it_fell) for _ in range(2)]
@@ -133,7 +133,7 @@ def test_host_is_announced_before_its_engine_does_anything(scenario: Scenario, u
     try:
         on_host(scenario, "systemctl", "stop", "backend_app_announce")
         assert ready(url) == 404
-        assert requests.get(url, timeout=5).status_code == 200
+        assert requests.get(url, timeout=60).status_code == 200
     finally:
         on_host(scenario, "kill", "-CONT", engine)
     on_host(scenario, "systemctl", "start", "backend_app_announce")

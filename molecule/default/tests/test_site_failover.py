@@ -152,9 +152,10 @@ def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> Non
         with faults.power_cut(scenario, first):
             wait_until(lambda: set(states(scenario).values()) == {"DOWN"}, "every backend is DOWN")
             for _ in range(10):
-                answer = requests.get(url, timeout=5)
+                answer = requests.get(url, timeout=60)
                 assert answer.status_code == 503
-                assert answer.elapsed.total_seconds() < 1
+                # Said at once, and not when a place in the queue (5 s) is given up.
+                assert answer.elapsed.total_seconds() < 4
                 assert "try again" in answer.text
                 assert answer.headers["Retry-After"] == "1"
         # The others stay cut off: the first one alone ends it.

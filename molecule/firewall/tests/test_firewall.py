@@ -215,7 +215,7 @@ def test_backends_answer_to_balancers_and_to_no_other_backend(scenario: Scenario
 def test_monitoring_answers_to_site_and_operators(scenario: Scenario) -> None:
     balancer = scenario.addresses["balancer"]
     for port, path in ((8404, "/stats"), (9090, "/-/ready"), (3000, "/api/health")):
-        assert requests.get(f"http://{balancer}:{port}{path}", timeout=5).status_code == 200
+        assert requests.get(f"http://{balancer}:{port}{path}", timeout=60).status_code == 200
         assert reaches(scenario, "backend-1", balancer, port)
         assert not reaches(scenario, "outsider", balancer, port)
 

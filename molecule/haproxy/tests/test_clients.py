@@ -48,7 +48,8 @@ SETTINGS = {
     "haproxy_trusted_proxies": [f"{PROXY}/32", "203.0.113.8"],
     "haproxy_client_max_requests": REQUESTS,
     "haproxy_client_maxconn": CONNECTIONS,
-    "haproxy_timeout_http_request": "5s",
+    # Long enough to open all connections meanwhile, on a busy machine too.
+    "haproxy_timeout_http_request": "15s",
 }
 
 
@@ -66,7 +67,7 @@ def address(scenario: Scenario) -> str:
 def server(scenario: Scenario) -> Iterator[None]:
     host, address = scenario.host("haproxy-1"), scenario.addresses["haproxy-1"]
     host.check_output("systemd-run --unit=echo python3 -c %s", SERVER)
-    wait_until(lambda: requests.get(f"http://{address}:8080/", timeout=5).status_code == 200, "it serves")
+    wait_until(lambda: requests.get(f"http://{address}:8080/", timeout=60).status_code == 200, "it serves")
     yield
     host.check_output("systemctl stop echo")
 
@@ -198,13 +199,13 @@ def test_one_client_has_so_many_requests_and_others_are_served(host: Any, addres
             pass
         return status
 
-    digest = requests.get(f"http://{address}:8404/digest", timeout=5).text
+    digest = requests.get(f"http://{address}:8404/digest", timeout=60).text
     with ThreadPoolExecutor(REQUESTS) as pool:
         held: list[Future[int]] = []
         try:
             held = [pool.submit(hold) for _ in range(REQUESTS)]
             wait_until(lambda: ask("/") == 429, "this client has all that one may have")
-            answer = requests.get(f"http://{address}:8080/", timeout=5)
+            answer = requests.get(f"http://{address}:8080/", timeout=60)
             assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
             assert seen(host, CLIENT)
             # Behind a trusted proxy each of its clients has a count of its own.

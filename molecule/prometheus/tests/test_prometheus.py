@@ -63,7 +63,7 @@ def start(host: Any, name: str) -> None:
 
 def ask(url: str, path: str, **parameters: object) -> Any:
     """Return the data of an answer of Prometheus' API."""
-    answer = requests.get(f"{url}/api/v1/{path}", params={k: str(v) for k, v in parameters.items()}, timeout=5).json()
+    answer = requests.get(f"{url}/api/v1/{path}", params={k: str(v) for k, v in parameters.items()}, timeout=60).json()
     assert answer["status"] == "success", answer
     return answer["data"]
 
@@ -105,7 +105,7 @@ def main_pid(host: Any) -> str:
 
 def loaded_at(url: str) -> float:
     """Return when Prometheus last loaded its configuration."""
-    text = requests.get(f"{url}/metrics", timeout=5).text
+    text = requests.get(f"{url}/metrics", timeout=60).text
     found = re.search(r"^prometheus_config_last_reload_success_timestamp_seconds (\S+)", text, re.MULTILINE)
     assert found
     return float(found[1])
@@ -172,9 +172,9 @@ def test_offers_no_way_to_change_it_by_http(url: str) -> None:
     for flag in ("web.enable-admin-api", "web.enable-lifecycle", "web.enable-remote-write-receiver"):
         assert flags[flag] == "false", flag
     assert "remote_write" not in running_config(url)
-    assert requests.post(f"{url}/-/quit", timeout=5).status_code == 403
-    assert requests.post(f"{url}/api/v1/admin/tsdb/snapshot", timeout=5).status_code != 200
-    assert requests.post(f"{url}/api/v1/write", timeout=5).status_code != 204
+    assert requests.post(f"{url}/-/quit", timeout=60).status_code == 403
+    assert requests.post(f"{url}/api/v1/admin/tsdb/snapshot", timeout=60).status_code != 200
+    assert requests.post(f"{url}/api/v1/write", timeout=60).status_code != 204
 
 
 def test_runs_with_few_rights(host: Any) -> None:

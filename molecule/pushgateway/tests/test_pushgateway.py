@@ -41,13 +41,13 @@ def group(url: str, name: str) -> str:
 
 def series(url: str) -> set[str]:
     """Return the series that tests pushed."""
-    lines = requests.get(f"{url}/metrics", timeout=5).text.splitlines()
+    lines = requests.get(f"{url}/metrics", timeout=60).text.splitlines()
     return {line for line in lines if line.startswith("test_")}
 
 
 def delete(url: str, name: str) -> None:
     """Delete a group, and wait until it is gone: the Pushgateway says 202 and deletes later."""
-    assert requests.delete(group(url, name), timeout=5).status_code == 202
+    assert requests.delete(group(url, name), timeout=60).status_code == 202
     wait_until(lambda: series(url) == set(), "the group is gone")
 
 
@@ -56,11 +56,11 @@ def ready(host: Any, url: str) -> bool:
 
 
 def test_pushed_group_is_kept_replaced_and_deleted(url: str) -> None:
-    assert requests.put(group(url, "a"), data="test_one 1\ntest_two 2\n", timeout=5).status_code == 200
+    assert requests.put(group(url, "a"), data="test_one 1\ntest_two 2\n", timeout=60).status_code == 200
     assert series(url) == {'test_one{instance="a",job="test"} 1', 'test_two{instance="a",job="test"} 2'}
-    requests.put(group(url, "a"), data="test_one 3\n", timeout=5)
+    requests.put(group(url, "a"), data="test_one 3\n", timeout=60)
     assert series(url) == {'test_one{instance="a",job="test"} 3'}
-    assert 'push_time_seconds{instance="a",job="test"}' in requests.get(f"{url}/metrics", timeout=5).text
+    assert 'push_time_seconds{instance="a",job="test"}' in requests.get(f"{url}/metrics", timeout=60).text
     delete(url, "a")
 
 
@@ -88,17 +88,17 @@ def test_image_is_the_pinned_one(host: Any) -> None:
 
 
 def test_killed_process_comes_back_by_itself_and_knows_nothing_old(host: Any, url: str) -> None:
-    requests.put(group(url, "old"), data="test_one 1\n", timeout=5)
+    requests.put(group(url, "old"), data="test_one 1\n", timeout=60)
     before = container(host)["State"]["Pid"]
     host.check_output("kill -9 %s", str(before))
     wait_until(lambda: container(host)["State"]["Pid"] not in {0, before} and ready(host, url), "it is back")
     assert series(url) == set()
-    assert requests.put(group(url, "new"), data="test_one 1\n", timeout=5).status_code == 200
+    assert requests.put(group(url, "new"), data="test_one 1\n", timeout=60).status_code == 200
     delete(url, "new")
 
 
 def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host: Any, url: str) -> None:
-    requests.put(group(url, "kept"), data="test_one 1\n", timeout=5)
+    requests.put(group(url, "kept"), data="test_one 1\n", timeout=60)
     before = container(host)
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout

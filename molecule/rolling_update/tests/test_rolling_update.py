@@ -71,7 +71,7 @@ def test_hosts_are_reached_by_ipv6_and_by_a_name(scenario: Scenario) -> None:
     assert set(states(scenario).values()) == {"UP"}
     # Clients come in by IPv6 as well.
     door = balancer.check_output("ip -6 -oneline address show dev eth0 scope global").split()[3].partition("/")[0]
-    assert requests.get(f"http://[{door}]/", timeout=5).status_code == 200
+    assert requests.get(f"http://[{door}]/", timeout=60).status_code == 200
 
 
 def test_name_that_no_host_knows_is_one_sentence(scenario: Scenario, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_login_is_needed_and_secrets_stay_secret(scenario: Scenario, image: str,
     assert host.check_output("docker exec backend_shop cat /run/secrets/database_url").endswith("@db/shop")
     assert host.check_output("docker exec backend_shop printenv KEY") == "plum-tree-32"
     # With TLS, plain text is sent there.
-    assert requests.get(url, timeout=5, allow_redirects=False).status_code == 308
+    assert requests.get(url, timeout=60, allow_redirects=False).status_code == 308
     secrets = [*SECRET_TEXTS, key]
     found = {
         (name, secret): [
