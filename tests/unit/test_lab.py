@@ -180,6 +180,23 @@ def test_too_little_disk_is_told_with_both_numbers(monkeypatch: pytest.MonkeyPat
         engine.check_disk(4)
 
 
+def test_too_few_inotify_instances_are_told_with_the_mend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limit = tmp_path / "max_user_instances"
+    limit.write_text("128\n")
+    monkeypatch.setattr(engine, "INSTANCES", limit)
+    monkeypatch.setattr(engine, "run", lambda _command: "34\n")
+    engine.check_instances(11)
+    with pytest.raises(EvenkeelError) as told:
+        engine.check_instances(25)
+    assert str(told.value) == (
+        "25 hosts need about 200 inotify instances, and of this kernel's 128 for root 34 are taken: allow more "
+        "(sudo sysctl fs.inotify.max_user_instances=1024), or choose fewer BACKENDS."
+    )
+    # Another kind of machine has another way.
+    limit.unlink()
+    engine.check_instances(25)
+
+
 def test_failed_command_is_told_with_its_last_words() -> None:
     with pytest.raises(EvenkeelError, match=r"Counting failed \(exit code 3\):\nno such number"):
         system.run(["sh", "-c", "echo no such number >&2; exit 3"], failure="Counting failed")

@@ -32,7 +32,11 @@ def up(lab: Lab, base: str, kind: str) -> None:
     there = next((name for name, each in KINDS.items() if each.exist(lab)), kind)
     if there != kind:
         raise EvenkeelError(f"The lab `{lab.name}` is there with KIND={there}: say that, or run make lab-down first.")
-    engine.check_disk(len(lab.hosts) - len(hosts.existing(lab)))
+    new = len(lab.hosts) - len(hosts.existing(lab))
+    engine.check_disk(new)
+    # A VM has a kernel of its own.
+    if kind == "container":
+        engine.check_instances(new)
     install("ssh-keygen", "openssh-client")
     install("ip", "iproute2")
     chosen = hosts_of_kind.choose_base(base)

@@ -16,6 +16,9 @@ _START_SECONDS = 60
 # Images of base, host and mirror, then per host the engine, an application image and logs; measured, and rounded up.
 _SPARE_BYTES = 3_000_000_000
 _HOST_BYTES = 900_000_000
+# What systemd, its bus and the engine of a host take of the inotify instances that the kernel has for all of root's.
+_HOST_INSTANCES = 8
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
 def docker(*arguments: str, timeout: float = 900, failure: str = "") -> str:
@@ -69,6 +72,24 @@ def check_disk(hosts: int) -> None:
         raise EvenkeelError(
             f"{hosts} hosts need about {needed / 1e9:.0f} GB and {root} has {int(line) / 1e9:.1f} GB free: make room "
             "(docker system prune), or choose fewer BACKENDS."
+        )
+
+
+def check_instances(hosts: int) -> None:
+    """Refuse to begin more hosts than the kernel's inotify has room for; raises EvenkeelError with the mend.
+
+    Without it the last hosts' systemd would say "Too many open files", and never get up.
+    """
+    if not INSTANCES.exists():
+        return
+    most = int(INSTANCES.read_text())
+    found = "find /proc -maxdepth 3 -user 0 -lname anon_inode:inotify 2>/dev/null | wc -l"
+    taken, needed = int(run(as_root(["sh", "-c", found]))), hosts * _HOST_INSTANCES
+    if taken + needed > most:
+        raise EvenkeelError(
+            f"{hosts} hosts need about {needed} inotify instances, and of this kernel's {most} for root {taken} are "
+            f"taken: allow more (sudo sysctl fs.inotify.max_user_instances={max(1024, 2 * (taken + needed))}), "
+            "or choose fewer BACKENDS."
         )
 
 
