@@ -56,6 +56,21 @@ def fails(scenario: Scenario, broken: dict[str, Any], *told: str, service: str =
     assert [sentence for sentence in told if sentence not in said] == [], said
 
 
+def seat(scenario: Scenario, client: requests.Session, url: str) -> str:
+    """Return which backend answers a client, which keeps its cookies."""
+    digest = requests.get(f"http://{scenario.addresses['balancer']}:8404/digest", timeout=60).text
+    return client.get(url, headers={**WWW, "X-Evenkeel-Load": digest}, timeout=60).headers["X-Backend"]
+
+
+def seated(scenario: Scenario, url: str, wanted: str) -> requests.Session:
+    """Return a client that a sticky service has given a seat at a backend."""
+    for _ in range(50):
+        client = requests.Session()
+        if seat(scenario, client, url) == wanted:
+            return client
+    pytest.fail(f"none of 50 clients was given to {wanted}")
+
+
 def logs(scenario: Scenario) -> list[dict[str, Any]]:
     """Return the log settings of the shop's container on each backend."""
     command = "docker inspect --format '{{json .HostConfig.LogConfig}}' backend_shop"
@@ -196,7 +211,7 @@ def beside(scenario: Scenario) -> list[str]:
 
 def test_new_container_serves_beside_the_old_one(scenario: Scenario, url: str, tmp_path: Path) -> None:
     seen: list[set[str]] = []
-    with described(shop={"surge_port": 5010}) as changed:
+    with described(shop={"surge_port": 5010, "sticky": "seat"}) as changed:
         shop = ("-i", changed, "-e", "service=shop")
         deploy = ("deploy.yml", *shop, "-e", "version=2.0")
         played(scenario, "site.yml", "-i", changed, *BALANCER)
@@ -221,11 +236,15 @@ def test_new_container_serves_beside_the_old_one(scenario: Scenario, url: str, t
             broken = {"surge_port": 5010, "port": 5001, "host_port": 5000, "ready": {"seconds": 3}}
             fails(scenario, broken, "It listens on port 5000, and not on 5001 (port).")
             assert ids(scenario, "shop") == before
-            # Whom an operator has taken out, nobody stands in for.
+            # Whom an operator has taken out, nobody stands in for, and whoever had a seat there gets another one.
+            guest = seated(scenario, url, "backend-2")
+            assert {seat(scenario, guest, url) for _ in range(5)} == {"backend-2"}
             played(scenario, "drain.yml", *shop, "-e", "target=backend-2")
+            assert {seat(scenario, guest, url) for _ in range(5)} == {"backend-1"}
             served = set.union(*serving(scenario, "rollback.yml", *shop))
             played(scenario, "ready.yml", *shop, "-e", "target=backend-2")
             assert served == {"backend-1", "backend-1_next"}
+            assert {seat(scenario, guest, url) for _ in range(5)} == {"backend-1"}
             expect(versions(url), {"1.0"})
             assert beside(scenario) == ["", ""]
             assert states(scenario, "shop") == {
