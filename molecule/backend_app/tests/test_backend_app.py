@@ -94,7 +94,7 @@ def test_container_has_no_rights_to_spare(host: Any) -> None:
 
 
 def test_container_reports_its_health(host: Any) -> None:
-    wait_until(lambda: container(host)["State"]["Health"]["Status"] == "healthy", "the container is healthy")
+    wait_until(lambda: container(host)["State"]["Health"]["Status"] == "healthy", "the container is healthy", 180)
 
 
 def test_container_of_somebody_else_is_refused_by_name(scenario: Scenario, url: str, host: Any) -> None:
