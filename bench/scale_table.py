@@ -171,10 +171,8 @@ def main() -> None:
         )
     if len(found) > 2:
         counts = [one.backends for one in found]
-        print(
-            f"\nR²: settings {straight(counts, [one.settings for one in found]):.4f}, "
-            f"role {straight(counts, [one.role for one in found]):.4f}"
-        )
+        line = straight(counts, [one.settings + one.role for one in found])
+        print(f"\nR² of settings and role together: {line:.4f}")
     path = PROJECT / "reports" / f"scale-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")

@@ -107,7 +107,13 @@ def options() -> dict[str, dict[str, Option]]:
         found[path.parents[1].name] = _yaml(path)["argument_specs"]["main"].get("options") or {}
     for name, entry in _yaml(PROJECT / "playbooks" / "meta" / "argument_specs.yml")["argument_specs"].items():
         found[name] = entry["options"]
-    return found
+    return {role: {name: _with_default(option) for name, option in entries.items()} for role, entries in found.items()}
+
+
+def _with_default(option: Option) -> Option:
+    """Return an option whose default is another role's setting with what that is where it is not set."""
+    absent = re.fullmatch(r"\{\{ \w+ \| default\('([^']+)'\) \}\}", str(option.get("default")))
+    return {**option, "default": absent[1]} if absent else option
 
 
 def unit(role: str, name: str, option: Option, known: Mapping[str, Option]) -> tuple[str, str] | None:

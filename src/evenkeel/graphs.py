@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib as mpl
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.prometheus import DASHBOARD, TITLES, Series, panels, query_range
+from evenkeel.prometheus import DASHBOARD, TITLES, Series, panels, query_range, rate_interval
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     end = time.time()
     start = end - arguments.seconds
     try:
-        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES)
+        rate = rate_interval(arguments.prometheus)
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES, rate=rate)
         graphs = {panel.title: query_range(arguments.prometheus, panel.queries[0][0], start, end) for panel in wanted}
         empty = [title for title, series in graphs.items() if not series]
         if empty:

@@ -321,7 +321,7 @@ def test_fallbacks_of_the_topology_are_the_roles_defaults() -> None:
         role = next(role for role in ROLES if name.startswith(f"{role}_"))
         assert load(f"roles/{role}/defaults/main.yml")[name] == int(port)
     others = dict(re.findall(r"map\(attribute='(\w+)', default='?(\w+)'?\)", wiring))
-    assert set(others) == {"backend_app_threads", "haproxy_check_interval"}
+    assert set(others) == {"backend_app_threads", "cpu_monitor_interval", "haproxy_check_interval"}
     for name, value in others.items():
         role = next(role for role in ROLES if name.startswith(f"{role}_"))
         assert str(load(f"roles/{role}/defaults/main.yml")[name]) == value

@@ -15,7 +15,7 @@ import pytest
 from evenkeel.chaos.run import steady
 from evenkeel.chaos.run.annotate import annotate
 from evenkeel.errors import EvenkeelError
-from evenkeel.prometheus import query_range
+from evenkeel.prometheus import query_range, rate_interval
 
 
 @contextmanager
@@ -63,6 +63,21 @@ def test_prometheus_is_asked_directly() -> None:
     with serving({"status": "success", "data": {"result": result}}) as (url, asked):
         assert query_range(url, "up", 0, 1) == {"backend-1": [(1.0, 2.0)]}
     assert [authorization for _, authorization in asked] == [""]
+
+
+@pytest.mark.parametrize(("interval", "rate"), [("1s", "5000ms"), ("500ms", "3000ms"), ("1m30s", "361000ms")])
+def test_rates_are_taken_over_four_scrapes_and_a_step(interval: str, rate: str) -> None:
+    told = {"yaml": f"global:\n  scrape_interval: {interval}\n"}
+    with serving({"status": "success", "data": told}) as (url, asked):
+        assert rate_interval(url) == rate
+    assert asked == [("/api/v1/status/config", "")]
+
+
+@pytest.mark.parametrize("data", [{}, {"yaml": "global: {}"}, {"yaml": "["}, None])
+def test_prometheus_that_does_not_say_how_often_it_scrapes_is_one_sentence(data: object) -> None:
+    with serving({"status": "success", "data": data}) as (url, _), pytest.raises(EvenkeelError) as error:
+        rate_interval(url)
+    assert str(error.value) == f"Prometheus at {url} does not say how often it scrapes."
 
 
 def test_alerts_are_asked_for_directly() -> None:

@@ -197,8 +197,12 @@ def test_new_target_needs_nothing_and_a_setting_only_a_reload(scenario: Scenario
     converged(scenario, converge_app_targets=TWO_TARGETS)
     wait_until(lambda: targets(url).get(("backend_app", "backend-2")) == "up", "the new target is up", seconds=15)
     assert (main_pid(host), loaded_at(url)) == (pid, loaded)
-    converged(scenario, prometheus_scrape_timeout="800ms")
+    assert running_rules(url)["PrometheusScrapesMissed"] == "count_over_time(up[20s]) < 18"
+    converged(scenario, prometheus_scrape_timeout="800ms", prometheus_scrape_interval="2s", prometheus_push_seconds=3)
     assert running_config(url)["global"]["scrape_timeout"] == "800ms"
+    # The role's own rules follow.
+    assert running_rules(url)["PrometheusScrapesMissed"] == "count_over_time(up[40s]) < 18"
+    assert 'push_time_seconds{job="cpu_usage"} > 15' in running_rules(url)["CpuMonitorStale"]
     assert loaded_at(url) > loaded
     wait_until(lambda: ("backend_app", "backend-2") not in targets(url), "the target is gone", seconds=15)
     converged(scenario)

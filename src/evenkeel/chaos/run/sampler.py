@@ -15,7 +15,7 @@ import aiohttp
 
 from evenkeel.chaos.record import haproxy, run_folder
 from evenkeel.errors import EvenkeelError
-from evenkeel.prometheus import DASHBOARD, TITLES, panels, query_range
+from evenkeel.prometheus import DASHBOARD, TITLES, panels, query_range, rate_interval
 
 INTERVAL = 1.0
 # Within the interval: a balancer that hangs must not cost the next sample.
@@ -92,7 +92,7 @@ def ask_prometheus(url: str, service: str, start: float, end: float) -> dict[str
     if not url:
         return content | {"error": "No Prometheus was asked."}
     try:
-        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES, service)
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES, service, rate_interval(url, 10))
         content["graphs"] = {
             panel.title: query_range(url, panel.queries[0][0], start, end, timeout=10) for panel in wanted
         }
