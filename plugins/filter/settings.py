@@ -111,8 +111,8 @@ def options() -> dict[str, dict[str, Option]]:
 
 
 def _with_default(option: Option) -> Option:
-    """Return an option whose default is another role's setting with what that is where it is not set."""
-    absent = re.fullmatch(r"\{\{ \w+ \| default\('([^']+)'\) \}\}", str(option.get("default")))
+    """Return an option whose default is another role's time with what that is where it is not set."""
+    absent = re.fullmatch(r"\{\{ \w+ \| default\('(\d+[a-z]+)'\) \}\}", str(option.get("default")))
     return {**option, "default": absent[1]} if absent else option
 
 
