@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from evenkeel.lab import engine
 
@@ -122,6 +123,14 @@ def sizes(wanted: Sequence[int]) -> Iterator[Cost]:
             yield measured(backends, "nothing changes, without Mitogen", SITE, rate, strategy="ansible.builtin.linear")
 
 
+def keep(what: str, rows: list[dict[str, Any]]) -> None:
+    """Write what was measured into the folder of reports, as JSON."""
+    path = PROJECT / "reports" / f"{what}-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(rows, indent=2) + "\n")
+    print(f"As JSON: {path.relative_to(PROJECT)}")
+
+
 def main() -> None:
     """Measure, print a table, and write it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -150,10 +159,7 @@ def main() -> None:
         print(
             f"\nEach further backend: {(still[most] - still[least]) / (most - least):.2f} CPU s where nothing changes."
         )
-    path = PROJECT / "reports" / f"plays-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([asdict(cost) for cost in costs], indent=2) + "\n")
-    print(f"As JSON: {path.relative_to(PROJECT)}")
+    keep("plays", [asdict(cost) for cost in costs])
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
-from play_table import INVENTORY, LAB, NAMED, PROJECT, run, spent
+from play_table import INVENTORY, LAB, NAMED, keep, run, spent
 
 from evenkeel.lab import engine
 
@@ -173,10 +173,7 @@ def main() -> None:
         counts = [one.backends for one in found]
         line = straight(counts, [one.settings + one.role for one in found])
         print(f"\nR² of settings and role together: {line:.4f}")
-    path = PROJECT / "reports" / f"scale-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.json"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps([asdict(one) for one in found], indent=2) + "\n")
-    print(f"As JSON: {path.relative_to(PROJECT)}")
+    keep("scale", [asdict(one) for one in found])
 
 
 if __name__ == "__main__":

@@ -192,10 +192,11 @@ def staleness() -> timeseries.Panel:
     """How old each backend's last push is."""
     return (
         backend_lines("CPU monitor: age of the last push", "s", place(12, 28, 12, 7))
-        .description("About a second while the monitor runs. More, too, where the host's clock is ahead or behind.")
+        .description(
+            "About as long as cpu_monitor_interval (a second) while the monitor runs. More, too, where a host is "
+            "ahead or behind by its clock. How old is too old, the alert CpuMonitorStale says."
+        )
         .axis_soft_max(5)
-        .thresholds(bad_from(5))
-        .thresholds_style(common.GraphThresholdsStyleConfig().mode(GraphThresholdsStyleMode.LINE))
         .with_target(target('abs(time() - push_time_seconds{job="cpu_usage"})', "{{instance}}"))
     )
 
