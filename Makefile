@@ -150,9 +150,8 @@ oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
 	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
 .PHONY: molecule
-molecule: $(VENV)/ready ## Run every scenario
-	python -m evenkeel.lab engine
-	$(MAKE) --jobs=2 --output-sync=target measured aside ASIDE="$(ROLE_SCENARIOS)"
+molecule: ## Run every scenario
+	$(MAKE) test ASIDE="$(ROLE_SCENARIOS)"
 
 # Each has hosts under names, ports and in a subnet of its own.
 .PHONY: molecule-%
