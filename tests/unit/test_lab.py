@@ -189,7 +189,7 @@ def test_too_few_inotify_instances_are_told_with_the_mend(monkeypatch: pytest.Mo
     with pytest.raises(EvenkeelError) as told:
         engine.check_instances(25)
     assert str(told.value) == (
-        "25 hosts need about 200 inotify instances, and of this kernel's 128 for root 34 are taken: allow more "
+        "25 hosts need about 175 inotify instances, and of this kernel's 128 for root 34 are taken: allow more "
         "(sudo sysctl fs.inotify.max_user_instances=1024), or choose fewer BACKENDS."
     )
     # Another kind of machine has another way.

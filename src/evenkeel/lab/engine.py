@@ -17,7 +17,7 @@ _START_SECONDS = 60
 _SPARE_BYTES = 3_000_000_000
 _HOST_BYTES = 900_000_000
 # What systemd, its bus and the engine of a host take of the inotify instances that the kernel has for all of root's.
-_HOST_INSTANCES = 8
+_HOST_INSTANCES = 7
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 
 
