@@ -13,6 +13,7 @@ from evenkeel.chaos.run.steady import (
     capacity_problem,
     firing,
     load_problem,
+    samples_answered,
     samples_problem,
     states_problem,
 )
@@ -81,6 +82,18 @@ def test_every_balancer_is_seen_and_when_last_asked_answers() -> None:
     assert samples_problem([good, gone], planned(), 1) == "lb gives no statistics: no connection."
     down = good._replace(servers=servers(two="DOWN"))
     assert samples_problem([good, down], planned(), 1).startswith("two is DOWN at lb")
+
+
+def test_answer_that_is_late_is_waited_for_and_silence_is_told() -> None:
+    good = Sample(0, 0, "lb", "", servers(), {})
+    late = good._replace(error="no answer within 0.8 s", servers={})
+    seen = [[good, late], [good, late], [good, late, good]]
+    asked = iter(seen)
+    assert samples_answered(lambda: next(asked), 3600, 0) == seen[-1]
+    assert list(asked) == []
+    # Another balancer's answer is none of this one's.
+    other = [late, good._replace(balancer="other")]
+    assert samples_answered(lambda: other, 0, 0) == other
 
 
 def rule(name: str, health: str, *states: str) -> dict[str, Any]:

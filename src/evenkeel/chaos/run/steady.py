@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median_high
 from typing import Any
@@ -23,6 +23,8 @@ from evenkeel.web import session
 
 _TIMEOUT = 5.0
 _POLL_SECONDS = 0.5
+# So long a balancer that the sampler got no answer from may still give the next one: a busy one is late now and then.
+_SILENT_SECONDS = 5.0
 # On its way down (UP 1/3) is not steady.
 _STEADY = ("UP", "no check")
 
@@ -220,11 +222,30 @@ def check(values: Mapping[str, Any], seconds: float, *, alerts: bool) -> None:
         time.sleep(_POLL_SECONDS)
 
 
+def samples_answered(
+    ask: Callable[[], Sequence[Sample]], seconds: float = _SILENT_SECONDS, poll: float = _POLL_SECONDS
+) -> Sequence[Sample]:
+    """Return the samples as soon as the last one of each balancer is an answer, or else after some seconds.
+
+    Args:
+        ask: returns those there are now.
+        seconds: how long to wait.
+        poll: how long between two questions.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        samples = ask()
+        last = {sample.balancer: sample for sample in samples}
+        if not any(sample.error for sample in last.values()) or time.monotonic() >= deadline:
+            return samples
+        time.sleep(poll)
+
+
 def check_load(folder: Path) -> None:
     """Return where the site is steady under the load that runs; raises EvenkeelError where it is not."""
     plan = read_plan(run_folder.existing(folder))
+    samples = samples_answered(lambda: haproxy.read(folder) or [])
     run = read(folder / run_folder.LOAD)
-    samples = haproxy.read(folder) or []
     problems = [
         load_problem(run, plan.slo.rps_floor),
         samples_problem(samples, plan, int(plan.given["max_unavailable"])),
