@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     start = end - arguments.seconds
     try:
         rate = rate_interval(arguments.prometheus)
-        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES, rate=rate)
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), rate, TITLES)
         graphs = {panel.title: query_range(arguments.prometheus, panel.queries[0][0], start, end) for panel in wanted}
         empty = [title for title, series in graphs.items() if not series]
         if empty:

@@ -45,15 +45,15 @@ def rate_interval(prometheus: str, timeout: float = 30) -> str:
 
 
 def panels(
-    dashboard: Mapping[str, object], titles: Sequence[str] | None = None, service: str = ".+", rate: str = "5s"
+    dashboard: Mapping[str, object], rate: str, titles: Sequence[str] | None = None, service: str = ".+"
 ) -> list[Panel]:
     """Return a dashboard's panels with queries ready to send, in its order.
 
     Args:
         dashboard: the dashboard's JSON.
+        rate: over how long a rate is taken, as :func:`rate_interval` says.
         titles: those wanted; all where it is None.
         service: the dashboard's variable of that name, a regular expression; without it, every service.
-        rate: over how long a rate is taken, as :func:`rate_interval` says; the default is that of a scrape a second.
 
     Raises:
         EvenkeelError: a wanted panel is not there.

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from evenkeel.chaos.record.haproxy import parse
+from evenkeel.chaos.run import sampler
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 CSV = """# pxname,svname,qcur,scur,stot,econ,eresp,wretr,wredis,status,weight,chkdown,lastchg,check_status,hrsp_5xx,
@@ -45,6 +46,20 @@ def test_servers_are_those_of_one_service() -> None:
 def test_other_text_is_no_statistics(text: str) -> None:
     with pytest.raises(ValueError, match="no"):
         parse(text, "app")
+
+
+def test_graphs_are_asked_at_the_pace_of_that_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def query_range(_: str, query: str, *__: float, **___: float) -> dict[str, object]:
+        asked.append(query)
+        return {}
+
+    monkeypatch.setattr(sampler, "rate_interval", lambda url, _: {"http://prometheus": "21000ms"}[url])
+    monkeypatch.setattr(sampler, "query_range", query_range)
+    content = sampler.ask_prometheus("http://prometheus", "app", 0, 9)
+    assert (content["error"], len(asked)) == ("", 4)
+    assert sum("[21000ms]" in query for query in asked) == 2
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -15,16 +15,17 @@ from evenkeel.prometheus import DASHBOARD, TITLES, panels
 
 
 def test_queries_are_the_dashboards_own() -> None:
-    found = panels(json.loads(DASHBOARD.read_text()), TITLES)
+    found = panels(json.loads(DASHBOARD.read_text()), "21s", TITLES)
     assert [panel.title for panel in found] == list(TITLES)
     assert all(panel.queries for panel in found)
+    assert all("[21s]" in panel.queries[0][0] for panel in found if "RPS" in panel.title)
     # No variable of Grafana's is left; $1 is PromQL's.
     assert not re.search(r"\$[^1]", " ".join(query for panel in found for query, _ in panel.queries))
 
 
 def test_missing_panel_is_one_sentence() -> None:
     with pytest.raises(EvenkeelError, match="has no panel 'Total RPS': it has Other"):
-        panels({"panels": [{"title": "Other", "targets": []}]}, ["Total RPS"])
+        panels({"panels": [{"title": "Other", "targets": []}]}, "5s", ["Total RPS"])
 
 
 def test_gap_breaks_the_line() -> None:

@@ -18,7 +18,7 @@ from scenario import Scenario, wait_until
 from evenkeel.prometheus import DASHBOARD, Panel, panels
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
-PANELS = panels(json.loads(DASHBOARD.read_text()))
+PANELS = panels(json.loads(DASHBOARD.read_text()), "5s")
 # Seconds until the rates of the queries cover requests only.
 SETTLE = 8
 # Seconds that the last test may take.

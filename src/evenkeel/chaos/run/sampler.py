@@ -92,7 +92,7 @@ def ask_prometheus(url: str, service: str, start: float, end: float) -> dict[str
     if not url:
         return content | {"error": "No Prometheus was asked."}
     try:
-        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), TITLES, service, rate_interval(url, 10))
+        wanted = panels(json.loads(DASHBOARD.read_text(encoding="utf-8")), rate_interval(url, 10), TITLES, service)
         content["graphs"] = {
             panel.title: query_range(url, panel.queries[0][0], start, end, timeout=10) for panel in wanted
         }
