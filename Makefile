@@ -185,7 +185,7 @@ bench-plays: $(VENV)/ready ## What runs of site.yml cost, on hosts of their own 
 	$(WITH_ARGS) python bench/play_table.py
 
 .PHONY: bench-scale
-bench-scale: $(VENV)/ready ## What grows with the number of backends, up to 1000 (about 10 minutes)
+bench-scale: $(VENV)/ready ## What grows with the number of backends, up to 1000 (about 3 minutes)
 	$(WITH_ARGS) python bench/scale_table.py
 
 .PHONY: bench-load

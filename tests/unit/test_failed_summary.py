@@ -17,6 +17,7 @@ def test_names_target_unit_test_and_step_with_their_reasons(tmp_path: Path) -> N
     (tmp_path / "test.log").write_text(
         "1957 passed\nFAILED tests/unit/test_x.py::test_y - assert 1 == 2\n"
         "\x1b[32mtls\x1b[0m ➜ \x1b[33mverify\x1b[0m: \x1b[31mExecuted: Failed\x1b[0m\n"
+        "\x1b[31mERROR   \x1b[0m Molecule executed 1 scenario (1 failed)\n"
         "\x1b[32mtls\x1b[0m ➜ \x1b[33mdestroy\x1b[0m: \x1b[32mExecuted: Successful\x1b[0m\n"
         "make[1]: *** [Makefile:123: aside] Error 2\n"
     )
