@@ -196,7 +196,7 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     hosts["two"] |= {"service_address": "198.51.100.3", "backend_app_port": 8080, "pushgateway_address": "203.0.113.3"}
     # Empty is as good as not set.
     hosts["one"]["service_address"] = ""
-    hosts["two"]["backend_app_threads"] = 64
+    hosts["two"] |= {"backend_app_threads": 64, "cpu_monitor_interval": 2.5}
     hosts["lb"]["haproxy_check_interval"] = "1500ms"
     groups = {group: {"hosts": {host: hosts.get(host) for host in members}} for group, members in GROUPS.items()}
     (tmp_path / "hosts.yml").write_text(
@@ -234,6 +234,8 @@ def test_defaults_follow_from_the_topology(walker: Path, tmp_path: Path) -> None
     }
     assert jobs["pushgateway"] == ["192.0.2.2:9091", "203.0.113.3:9091"]
     assert jobs["haproxy"] == ["192.0.2.1:8404"]
+    # What is old for the slowest monitor is old.
+    assert used["eye", "prometheus_push_seconds"] == 2.5
     assert used["eye", "grafana_prometheus_url"] == "http://192.0.2.4:9090"
     assert used["eye", "grafana_dashboards_dir"].endswith("/files/dashboards")
     assert used["one", "rolling_update_balancers"] == ["lb"]

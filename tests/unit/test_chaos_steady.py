@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chaos_runs import EPOCH, Made
 from evenkeel.chaos.record.haproxy import Sample
 from evenkeel.chaos.record.plan import Plan, parse_plan
+from evenkeel.chaos.run import steady
 from evenkeel.chaos.run.steady import (
     alerts_problem,
     capacity_problem,
@@ -94,6 +99,25 @@ def test_answer_that_is_late_is_waited_for_and_silence_is_told() -> None:
     # Another balancer's answer is none of this one's.
     other = [late, good._replace(balancer="other")]
     assert samples_answered(lambda: other, 0, 0) == other
+
+
+def test_load_is_steady_where_a_balancer_was_late_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = Made(out=None, watched=(-20, 0), stop=0, ended=False)
+    made.plan["max_unavailable"] = 1
+    late = {"error": "no answer within 0.8 s"}
+    made.write(tmp_path, sampled=lambda at: late if at > -1 else made.sample(at))
+    monkeypatch.setattr(steady, "is_supervised", lambda _: True)
+    waits = []
+
+    def answer(seconds: float) -> None:
+        waits.append(seconds)
+        sample = {"at": EPOCH + 0.2, "took": 0.01, "balancer": "balancer", **made.sample(0.2)}
+        with (tmp_path / "haproxy.jsonl").open("a") as samples:
+            samples.write(json.dumps(sample) + "\n")
+
+    monkeypatch.setattr(time, "sleep", answer)
+    steady.check_load(tmp_path)
+    assert len(waits) == 1
 
 
 def rule(name: str, health: str, *states: str) -> dict[str, Any]:

@@ -20,9 +20,10 @@ import pytest
 import yaml
 
 from evenkeel.errors import EvenkeelError
+from evenkeel.lab import __main__ as lab_main
 from evenkeel.lab import engine, hosts, inventory, mirror, settings, system
 from evenkeel.lab.__main__ import main
-from evenkeel.lab.kinds import containers
+from evenkeel.lab.kinds import KINDS, containers
 from evenkeel.lab.settings import PROJECT, Host, Lab, host_list, parse_hosts, parse_subnet, site_names
 
 SUBNET = ipaddress.IPv4Network("10.213.77.0/24")
@@ -195,6 +196,29 @@ def test_too_few_inotify_instances_are_told_with_the_mend(monkeypatch: pytest.Mo
     # Another kind of machine has another way.
     limit.unlink()
     engine.check_instances(25)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("container", True), ("vm", False)])
+def test_lab_asks_for_inotify_before_it_makes_containers(
+    kind: str, told: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "PROJECT", tmp_path)
+    monkeypatch.setattr(engine, "INSTANCES", tmp_path / "max_user_instances")
+    engine.INSTANCES.write_text("1\n")
+    for name in ("ensure_engine", "check_disk"):
+        monkeypatch.setattr(engine, name, lambda *_: None)
+    monkeypatch.setattr(hosts, "existing", lambda _: [])
+    for each in KINDS.values():
+        monkeypatch.setattr(each, "exist", lambda _: False)
+
+    def made(*_: str) -> None:
+        raise EvenkeelError("It went on.")
+
+    monkeypatch.setattr(lab_main, "install", made)
+    assert main(["up", "--name", "some", "--kind", kind]) == 1
+    said = capsys.readouterr().err
+    assert ("inotify instances" in said) is told
+    assert ("It went on." in said) is not told
 
 
 def test_failed_command_is_told_with_its_last_words() -> None:

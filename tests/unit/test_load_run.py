@@ -211,7 +211,7 @@ def test_a_freeze_shows_in_the_open_loop_and_hides_in_a_serial_client(tmp_path: 
         open_ended, serial_ended = Signals(), Signals()
         async with serving(freezing) as url:
             found, serial, _ = await asyncio.gather(
-                load(url, tmp_path / "open", open_ended, rate=100, mix="GET /=1"),
+                load(url, tmp_path / "open", open_ended, rate=100),
                 load(url, tmp_path / "serial", serial_ended, serial=True, fresh=0, mix="GET /serial=1"),
                 freeze(open_ended, serial_ended),
             )
@@ -219,9 +219,10 @@ def test_a_freeze_shows_in_the_open_loop_and_hides_in_a_serial_client(tmp_path: 
 
     found, serial = asyncio.run(run())
     # 300 requests were to be sent while it was frozen, evenly.
-    assert (found.latency["GET"].p99 or 0) > 2.5
+    assert min(found.latency[method].p99 or 0 for method in ("GET", "POST")) > 2.5
     assert found.sent == found.ok == found.offered > 290
     assert found.longest_gap > 2.9
+    assert found.rps_floor == 0
     # The one client sent one request into the freeze. Its gap shows it.
     assert (serial.latency["GET"].p99 or 60) < 1
     assert (serial.latency["GET"].max or 0) > 2.9
@@ -272,12 +273,12 @@ def test_many_requests_run_at_once(tmp_path: Path) -> None:
     assert asyncio.run(run()).ok == total
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.2003, 0.2007])
+@pytest.mark.parametrize("seconds", [0, 0.0003, 0.0007])
 def test_a_signal_between_two_requests_cuts_no_schedule_short(seconds: float, tmp_path: Path) -> None:
     signals, come = Signals(), count(1)
 
     async def signal_soon(_: bytes, writer: asyncio.StreamWriter) -> None:
-        if next(come) == 1:
+        if next(come) == 200:
             asyncio.get_running_loop().call_later(seconds, signals.raised)
         writer.write(OK)
 
@@ -286,7 +287,7 @@ def test_a_signal_between_two_requests_cuts_no_schedule_short(seconds: float, tm
             return await load(url, tmp_path / "r", signals, rate=2000)
 
     found = asyncio.run(run())
-    assert found.sent == found.ok == found.offered > 1
+    assert found.sent == found.ok == found.offered >= 200
     assert found.valid
 
 
