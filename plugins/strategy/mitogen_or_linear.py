@@ -16,7 +16,7 @@ from typing import Any
 
 import ansible.collections.list
 from ansible import constants
-from ansible.plugins.loader import filter_loader, test_loader
+from ansible.plugins.loader import filter_loader, strategy_loader, test_loader
 from ansible.plugins.strategy import linear
 from ansible.release import __version__ as core
 from ansible.utils.collection_loader import AnsibleCollectionConfig
@@ -26,25 +26,37 @@ from jinja2.bccache import FileSystemBytecodeCache
 
 # What Mitogen 0.3.54 is tested with by its authors. It takes any later core too, and fails in the middle of a run.
 NEWEST_CORE = (2, 21)
+# What mitogen_threads.py has its knowledge of worker processes from.
+FIRST_CORE_WITH_THREADS = (2, 21)
 
 # Mitogen's own preferences, which an inventory's SSH options may replace.
 PREFERENCES = {"LogLevel", "Compression", "ServerAliveInterval", "ServerAliveCountMax", "StrictHostKeyChecking"}
 PREFERENCES |= {"UserKnownHostsFile", "GlobalKnownHostsFile"}
 
 
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version, such as ``2.21.5`` or ``2.22.0b1``."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
 def reason_against_mitogen(version: str, mitogen: str | None) -> str:
     """Return why Mitogen is not used, or nothing.
 
     Args:
-        version: of ansible-core, such as ``2.21.5`` or ``2.22.0b1``.
+        version: of ansible-core.
         mitogen: the installed version of Mitogen, None where there is none.
     """
     if mitogen is None:
         return "Mitogen is not installed (pip install mitogen)"
-    if tuple(int(part) for part in version.split(".")[:2]) > NEWEST_CORE:
+    if numbers(version) > NEWEST_CORE:
         known = ".".join(map(str, NEWEST_CORE))
         return f"Mitogen {mitogen} is tested with ansible-core up to {known}, and this is {version}"
     return ""
+
+
+def runs_in_threads(version: str) -> bool:
+    """Return whether tasks can run in threads of this process, with this version of ansible-core."""
+    return numbers(version) >= FIRST_CORE_WITH_THREADS
 
 
 def put_options_first(build: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
@@ -100,14 +112,45 @@ def installed(package: str) -> str | None:
 
 
 def load_once() -> None:
-    """Load what tasks need into this process: the one of each task and host is its fork, and would load all again."""
+    """Load what tasks need into this process: where each task and host has a fork of it, that would load all again."""
     for loader in (filter_loader, test_loader):
         for _ in loader.all():
             pass
+        look_once(loader)
     # Mitogen lists all collections, a hundred, in every task whose module is a collection's.
     paths = [Path(path) / "ansible_collections" for path in AnsibleCollectionConfig.collection_paths]
     found = [os.fsencode(folder) for path in paths for folder in path.glob("*/*") if folder.is_dir()]
     ansible.collections.list.list_collection_dirs = functools.partial(list, found)
+
+
+def look_once(loader: Any) -> None:
+    """Have names of Jinja's own filters and tests looked for once among Ansible's, which are in a hundred files.
+
+    Args:
+        loader: of Ansible's filters or tests.
+    """
+    find = loader.get_with_context
+    missing: dict[str, Any] = {}
+
+    @functools.wraps(find)
+    def get_with_context(name: str, *args: Any, **options: Any) -> Any:
+        # A role may bring some along. These are in the loader's cache, which is then made anew.
+        known = loader._cached_non_collection_wrappers
+        if name in missing and known and name not in known:
+            return missing[name]
+        found = find(name, *args, **options)
+        if found.object is None and "." not in name:
+            missing[name] = found
+        return found
+
+    loader.get_with_context = get_with_context
+
+
+def context_of_tasks() -> Any:
+    """Return what Ansible has around a task that runs, in its process or thread."""
+    from ansible._internal._task import TaskContext
+
+    return TaskContext
 
 
 def compiler() -> tuple[Any, Any]:
@@ -151,27 +194,36 @@ def compile_once(environment: Any, compiling: Any, folder: str) -> None:
     environment.compile = compile_
 
 
-def read_hosts_once(hostvars: Any) -> None:
-    """Have a task's process put together each host's variables once, however often filters look at all hosts.
+def read_hosts_once(hostvars: Any, tasks: Any) -> None:
+    """Have a task put together each host's variables once, however often filters look at all hosts.
 
-    A task changes them when its result is back in the main process, which does it anew each time.
+    A task changes them when its result is back with the run, which does it anew each time.
 
     Args:
         hostvars: the class of Ansible's ``hostvars``.
+        tasks: the class of the contexts that tasks run in.
     """
     read = hostvars.raw_get
-    main = os.getpid()
-    held: dict[str, Any] = {}
 
     @functools.wraps(read)
     def raw_get(self: Any, host_name: str) -> Any:
-        if os.getpid() == main:
+        task = tasks.current(optional=True)
+        if task is None:
             return read(self, host_name)
+        held = vars(task).setdefault("hosts_read", {})
         if host_name not in held:
             held[host_name] = read(self, host_name)
         return held[host_name]
 
     hostvars.raw_get = raw_get
+
+
+def leave_processors_alone() -> None:
+    """Have Mitogen tie no process to a processor.
+
+    On two cores it ties this process, and all of the tasks', to one of them: that of all other runs too.
+    """
+    ansible_mitogen.affinity.policy = ansible_mitogen.affinity.Policy()
 
 
 StrategyModule: Any = linear.StrategyModule
@@ -180,19 +232,23 @@ hide_own_deprecation(Display())
 if AnsibleCollectionConfig.collection_finder:
     load_once()
     # A core that has these elsewhere works the same, slower.
-    with contextlib.suppress(AttributeError):
-        read_hosts_once(HostVars)
+    with contextlib.suppress(AttributeError, ImportError):
+        read_hosts_once(HostVars, context_of_tasks())
     with contextlib.suppress(ImportError):
         compile_once(*compiler(), constants.DEFAULT_LOCAL_TMP)
 if reason := reason_against_mitogen(core, installed("mitogen")):
     Display().warning(f"This run takes about twice as long: {reason}.")
 else:
+    import ansible_mitogen.affinity
     import mitogen.ssh
 
     # By its own package, not by its path: the path holds the Python version.
     from ansible_mitogen.plugins.strategy import mitogen_linear
 
-    StrategyModule = mitogen_linear.StrategyModule
+    leave_processors_alone()
     mitogen.ssh.Connection.get_boot_command = put_options_first(mitogen.ssh.Connection.get_boot_command)
+    StrategyModule = mitogen_linear.StrategyModule
+    if runs_in_threads(core):
+        StrategyModule = strategy_loader.get("mitogen_threads", class_only=True)
 
 __all__ = ["StrategyModule"]

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ansible_mitogen.affinity
 import mitogen.parent
 import mitogen.ssh
 import pytest
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
+from ansible.plugins.loader import filter_loader
 from ansible.vars.hostvars import HostVars
 from jinja2 import Environment, TemplateSyntaxError
 
@@ -152,21 +153,54 @@ def test_template_that_is_wrong_is_wrong_each_time(compiled: Compiled) -> None:
     assert len(seen) == 2
 
 
-def test_hosts_are_read_once_by_a_task_and_anew_by_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_are_read_once_by_a_task_and_anew_by_the_run() -> None:
     reads = count(1)
 
     class Hosts:
         def raw_get(self, host_name: str) -> str:
             return f"{host_name} {next(reads)}"
 
-    mitogen_or_linear.read_hosts_once(Hosts)
+    running: list[Any] = []
+    tasks = SimpleNamespace(current=lambda **_: running[-1] if running else None)
+    mitogen_or_linear.read_hosts_once(Hosts, tasks)
     hosts = Hosts()
     assert [hosts.raw_get("one") for _ in range(2)] == ["one 1", "one 2"]
-    task = os.getpid() + 1
-    monkeypatch.setattr(os, "getpid", lambda: task)
+    running.append(SimpleNamespace())
     assert [hosts.raw_get(name) for name in ("one", "two", "one")] == ["one 3", "two 4", "one 3"]
+    running.append(SimpleNamespace())
+    assert hosts.raw_get("one") == "one 5"
+
+
+def test_names_that_are_no_plugins_are_looked_for_once() -> None:
+    asked: list[str] = []
+    known = {"ours": "a plugin"}
+
+    def find(name: str) -> Any:
+        asked.append(name)
+        return SimpleNamespace(object=known.get(name))
+
+    loader = SimpleNamespace(get_with_context=find, _cached_non_collection_wrappers=known)
+    mitogen_or_linear.look_once(loader)
+    look = loader.get_with_context
+    assert [look(name).object for name in ("list", "ours", "list", "some.where.list", "some.where.list")] == [
+        None,
+        "a plugin",
+        None,
+        None,
+        None,
+    ]
+    assert asked == ["list", "ours", "some.where.list", "some.where.list"]
+    # A role that comes later brings one of that name.
+    known["list"] = "another plugin"
+    assert look("list").object == "another plugin"
+
+
+def test_mitogen_ties_nothing_to_a_processor() -> None:
+    assert type(ansible_mitogen.affinity.policy) is ansible_mitogen.affinity.Policy
 
 
 def test_ansible_has_what_is_taken_from_it() -> None:
     assert callable(HostVars.raw_get)
+    assert callable(mitogen_or_linear.context_of_tasks().current)
+    assert hasattr(filter_loader, "_cached_non_collection_wrappers")
     assert list(mitogen_or_linear.compiler()) == [AnsibleEnvironment, _TemplateCompileContext]

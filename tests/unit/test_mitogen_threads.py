@@ -1,0 +1,135 @@
+"""Tasks in threads: what they see and may do is what Ansible's worker processes see and may do."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.release import __version__ as core
+
+import mitogen_or_linear
+
+PROJECT = Path(__file__).resolve().parents[2]
+THREADS = mitogen_or_linear.runs_in_threads(core)
+ASKING_PARENT = "{{ lookup('ansible.builtin.pipe', 'echo $PPID') }}"
+
+
+def play(folder: Path, hosts: list[str], tasks: list[dict[str, Any]]) -> tuple[int, int, str]:
+    """Run tasks on hosts that are this machine; return the run's own process id, its exit code and what it said."""
+    groups = {"all": {"vars": {"ansible_connection": "local"}, "hosts": dict.fromkeys(hosts)}}
+    (folder / "hosts.yml").write_text(yaml.safe_dump(groups))
+    named = [{"name": f"Task {number}", **task} for number, task in enumerate(tasks)]
+    (folder / "play.yml").write_text(yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": named}]))
+    run = subprocess.Popen(
+        ["ansible-playbook", "-i", folder / "hosts.yml", folder / "play.yml"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        said, _ = run.communicate(timeout=300)
+    finally:
+        run.kill()
+    return run.pid, run.returncode, said
+
+
+def test_tasks_are_threads_of_the_run_unless_a_signal_must_end_them(tmp_path: Path) -> None:
+    assert mitogen_or_linear.runs_in_threads("2.21.5")
+    assert not mitogen_or_linear.runs_in_threads("2.19.14")
+    notes = tmp_path / "notes"
+    copy = {"dest": f"{notes}-{{{{ inventory_hostname }}}}", "content": ASKING_PARENT, "mode": "0600"}
+    limited = {"dest": f"{notes}-limited", "content": ASKING_PARENT, "mode": "0600"}
+    after = {"dest": f"{notes}-after", "content": ASKING_PARENT, "mode": "0600"}
+    pid, code, said = play(
+        tmp_path,
+        ["one", "two"],
+        [
+            {"ansible.builtin.copy": copy},
+            {"ansible.builtin.copy": limited, "timeout": 60, "run_once": True},
+            # Mitogen is still reached by threads once a process was there.
+            {"ansible.builtin.copy": after, "run_once": True},
+            {"ansible.builtin.command": "sleep 60", "timeout": 1, "run_once": True},
+        ],
+    )
+    asked = {name: Path(f"{notes}-{name}").read_text() == str(pid) for name in ("one", "two", "limited", "after")}
+    assert asked == {"one": THREADS, "two": THREADS, "limited": False, "after": THREADS}, said
+    assert code == 2
+    assert "imed out after 1 second" in said
+
+
+def test_task_sees_variables_as_they_were_when_it_began(tmp_path: Path) -> None:
+    waited = "{{ lookup('ansible.builtin.pipe', 'sleep ' ~ (2 if inventory_hostname == 'slow' else 0)) }}"
+    others = "{{ hostvars['fast'].seen | default('nothing') }}"
+    _, code, said = play(
+        tmp_path,
+        ["fast", "slow"],
+        [
+            {"ansible.builtin.set_fact": {"seen": waited + others}},
+            {"ansible.builtin.assert": {"that": "seen == 'nothing'"}},
+            {"ansible.builtin.set_fact": {"again": others}},
+            {"ansible.builtin.assert": {"that": "hostvars['slow'].again == 'nothing'"}},
+        ],
+    )
+    assert code == 0, said
+
+
+def test_many_hosts_at_once_see_each_other_and_make_groups(tmp_path: Path) -> None:
+    hosts = [f"host{number}" for number in range(12)]
+    all_of_them = "groups.all | map('extract', hostvars, 'mine') | list"
+    _, code, said = play(
+        tmp_path,
+        hosts,
+        [
+            {"ansible.builtin.set_fact": {"mine": "{{ inventory_hostname }}"}},
+            {"ansible.builtin.assert": {"that": [f"{all_of_them} == groups.all", "mine == inventory_hostname"]}},
+            {"ansible.builtin.group_by": {"key": "{{ 'low' if mine in groups.all[:5] else 'high' }}"}},
+            {"ansible.builtin.assert": {"that": ["groups.low | length == 5", "groups.high | length == 7"]}},
+            {"ansible.builtin.command": "echo {{ mine }}", "register": "said", "loop": [1, 2]},
+            {"ansible.builtin.assert": {"that": "said.results | map(attribute='stdout') | unique == [mine]"}},
+        ],
+    )
+    assert code == 0, said
+    assert said.count("failed=0") == len(hosts)
+
+
+def test_throttled_tasks_come_one_after_the_other(tmp_path: Path) -> None:
+    def alone(seconds: float) -> str:
+        return f"mkdir {tmp_path}/alone && sleep {seconds} && rmdir {tmp_path}/alone"
+
+    def task(seconds: float) -> dict[str, Any]:
+        # Here, where nothing else keeps tasks apart.
+        return {"ansible.builtin.set_fact": {"seen": f"{{{{ lookup('ansible.builtin.pipe', '{alone(seconds)}') }}}}"}}
+
+    hosts = ["one", "two", "three"]
+    _, code, said = play(tmp_path, hosts, [{**task(0.2), "throttle": 1}])
+    assert code == 0, said
+    # Without it they meet.
+    _, code, said = play(tmp_path, hosts, [task(5)])
+    assert (code, said.count("failed=1")) == (2, 2), said
+
+
+def test_task_whose_thread_ends_is_named(tmp_path: Path) -> None:
+    (tmp_path / "action_plugins").mkdir()
+    (tmp_path / "action_plugins" / "leave.py").write_text(
+        "from ansible.plugins.action import ActionBase\n\n\n"
+        "class ActionModule(ActionBase):\n    def run(self, tmp=None, task_vars=None):\n        raise SystemExit(7)\n"
+    )
+    _, code, said = play(tmp_path, ["one", "two"], [{"leave": {}}, {"ansible.builtin.debug": {"msg": "on it goes"}}])
+    assert code != 0
+    assert "on it goes" not in said
+    if THREADS:
+        assert re.search("A task's thread ended. TASK: Task 0 on (one|two)", " ".join(said.split())), said
+
+
+def test_one_process_of_mitogens_whatever_the_shell_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MITOGEN_CPU_COUNT", str(os.cpu_count()))
+    hosts = [f"host{number}" for number in range(6)]
+    _, code, said = play(tmp_path, hosts, [{"ansible.builtin.command": "true"}, {"ansible.builtin.command": "true"}])
+    assert code == 0, said
+    assert said.count("ok=2") == len(hosts)
