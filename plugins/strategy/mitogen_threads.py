@@ -1,7 +1,7 @@
 """Mitogen's linear strategy, with a thread for each task and host where Ansible has a process.
 
-Ansible forks for each task and host. A fork copies the tables of a hundred megabytes, and what it learns is lost with it.
-That was half of what a run cost. Mitogen's own process talks to the hosts, so threads hardly wait for each other.
+Ansible forks for each task and host. A fork copies the tables of a hundred megabytes, and what it learns is lost with
+it. That was half of what a run cost. Mitogen's own process talks to the hosts, so threads hardly wait for each other.
 
 A thread does what a worker process does (``ansible.executor.process.worker`` of ansible-core 2.21). A process has all
 variables as they were when it began, so here no result is taken in while a thread may read them.
@@ -10,6 +10,7 @@ variables as they were when it began, so here no result is taken in while a thre
 from __future__ import annotations
 
 import copy
+import functools
 import os
 import threading
 import traceback
@@ -29,15 +30,16 @@ ASKS = {"pause", "ansible.builtin.pause", "ansible.legacy.pause"}
 PATIENCE = 0.02
 
 
-def load_one_by_one() -> None:
-    """Have threads load plugins one after the other: Ansible takes one that is being loaded for loaded."""
-    load, lock = plugins.PluginLoader._load_module_source, threading.RLock()
+def one_by_one(owner: Any, method: str, lock: Any) -> None:
+    """Have threads call a method one after the other, whatever they call besides with this lock."""
+    call = getattr(owner, method)
 
-    def locked(self: Any, **what: Any) -> Any:
+    @functools.wraps(call)
+    def locked(*args: Any, **options: Any) -> Any:
         with lock:
-            return load(self, **what)
+            return call(*args, **options)
 
-    plugins.PluginLoader._load_module_source = locked
+    setattr(owner, method, locked)
 
 
 class Binding(ansible_mitogen.process.ClassicBinding):  # type: ignore[misc]  # Mitogen has no types.
@@ -169,4 +171,7 @@ class StrategyModule(mitogen_linear.StrategyModule):  # type: ignore[misc]
         return super()._wait_on_pending_results(iterator)
 
 
-load_one_by_one()
+# Ansible takes a folder of plugins for searched, and a plugin for loaded, before it is.
+LOADING = threading.RLock()
+for name in ("find_plugin_with_context", "_load_module_source"):
+    one_by_one(plugins.PluginLoader, name, LOADING)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +17,7 @@ import yaml
 from ansible.release import __version__ as core
 
 import mitogen_or_linear
+import mitogen_threads
 
 PROJECT = Path(__file__).resolve().parents[2]
 THREADS = mitogen_or_linear.runs_in_threads(core)
@@ -37,6 +42,29 @@ def play(folder: Path, hosts: list[str], tasks: list[dict[str, Any]]) -> tuple[i
     finally:
         run.kill()
     return run.pid, run.returncode, said
+
+
+def test_what_is_one_by_one_is_never_twice_at_once_and_may_call_itself() -> None:
+    owner, inside, meetings = SimpleNamespace(), [0], []
+
+    def load(depth: int) -> int:
+        inside[0] += 1
+        meetings.append(inside[0])
+        time.sleep(0.01)
+        found = depth if depth == 0 else owner.load(depth - 1) + depth
+        inside[0] -= 1
+        return found
+
+    owner.load = load
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(owner.load, [0] * 8)) == [0] * 8
+        # They do meet.
+        assert max(meetings) > 1
+        meetings.clear()
+        mitogen_threads.one_by_one(owner, "load", threading.RLock())
+        assert list(pool.map(owner.load, [2] * 8)) == [3] * 8
+    # Three deep each, one after the other.
+    assert meetings == [1, 2, 3] * 8
 
 
 def test_tasks_are_threads_of_the_run_unless_a_signal_must_end_them(tmp_path: Path) -> None:
