@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -94,10 +95,14 @@ def drained_by_hand(scenario: Scenario, name: str) -> Iterator[None]:
 
 
 @contextmanager
-def deploy_and_rollback(scenario: Scenario, meanwhile: AbstractContextManager[None] | None = None) -> Iterator[None]:
-    """A new version is brought out everywhere, then taken back, the latter with something else going on."""
-    played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}")
+def deploy_and_rollback(
+    scenario: Scenario, meanwhile: AbstractContextManager[None] | None = None, batch: int = 1
+) -> Iterator[None]:
+    """A new version is brought out, so many hosts at a time, then taken back, the latter with something else going on."""
+    said = played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}", "-e", f"deploy_batch={batch}")
     expect(versions(scenario), {NEW})
+    # The hosts of a batch go together.
+    expect(said.count("swap_service | Note which service is at work"), math.ceil(len(scenario.backends) / batch))
     with meanwhile or nullcontext():
         played(scenario, "rollback.yml")
     expect(versions(scenario), {OLD})

@@ -110,17 +110,22 @@ def only_ours(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -
     return all(image.startswith(OWN_IMAGES) for image in images if image)
 
 
+def _in_order(names: Iterable[str], hostvars: Mapping[str, Any]) -> list[str]:
+    """Return hosts in the inventory's order: a group that a run makes has them as they came."""
+    wanted = {str(name) for name in names}
+    return [str(name) for name in hostvars if str(name) in wanted]
+
+
 def roll_out_order(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the hosts of a roll-out in the inventory's order, whichever was compared first.
 
     Those that a killed one has left half-way come before the others: they may not be UP.
     """
-    places = {str(name): place for place, name in enumerate(hostvars)}
 
     def whole(name: str) -> bool:
         return not any(swap.get("former", False) for swap in _swaps(hostvars[name]).values())
 
-    return sorted((str(name) for name in names), key=lambda name: (whole(name), places[name]))
+    return sorted(_in_order(names, hostvars), key=whole)
 
 
 def brings_foreign(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> bool:
@@ -169,7 +174,7 @@ def log_text(lines: Iterable[str], most: int = 20) -> str:
 
 
 def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return how each host fared.
+    """Return how each host fared, in the inventory's order.
 
     Each is ``{"host": str, "swaps": {service: {"from": image, "to": image}}, "result": str, "text": str,
     "left_out": [balancer, …]}``.
@@ -180,7 +185,7 @@ def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, 
     undone, ``runs`` is the image that runs there, by service (empty: none, or no answer).
     """
     outcomes = []
-    for name in names:
+    for name in _in_order(names, hostvars):
         variables = hostvars[name]
         outcome = variables.get("rolling_update_outcome") or {"result": "waiting", "text": ""}
         swaps = {service: {"from": swap["from"], "to": swap["to"]} for service, swap in _swaps(variables).items()}
@@ -188,7 +193,7 @@ def roll_out_outcomes(names: Iterable[str], hostvars: Mapping[str, Mapping[str, 
         answers = (variables.get("rolling_update_runs") or {}).get("results")
         said = {answer["item"]: str(answer.get("stdout", "")).strip() for answer in answers or []}
         asked = {} if answers is None else {"runs": said}
-        outcomes.append({"host": str(name), "swaps": swaps, "left_out": left_out, **outcome, **asked})
+        outcomes.append({"host": name, "swaps": swaps, "left_out": left_out, **outcome, **asked})
     return outcomes
 
 

@@ -99,7 +99,7 @@ def test_outcomes_of_hosts_that_never_had_their_turn_are_waiting() -> None:
             "rolling_update_runs": {"results": [{"item": "app", "stdout": "a\n"}]},
         },
     }
-    outcomes = roll_out_outcomes(hostvars, hostvars)
+    outcomes = roll_out_outcomes(reversed(list(hostvars)), hostvars)
     swaps = {"swaps": {"app": {"from": "a", "to": "b"}}}
     assert outcomes == [
         {"host": "one", **swaps, "left_out": ["lb"], "result": "failed", "text": "why"},

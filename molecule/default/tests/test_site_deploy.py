@@ -30,7 +30,7 @@ def nothing_lost(outcome: Outcome) -> None:
 def test_deploy_and_rollback_lose_nothing(scenario: Scenario, records: Path) -> None:
     before = deploys_log(scenario)
     # What an operator has drained is rolled back too, and stays drained.
-    made = changes.deploy_and_rollback(scenario, changes.drained_by_hand(scenario, "backend-2"))
+    made = changes.deploy_and_rollback(scenario, changes.drained_by_hand(scenario, "backend-2"), batch=2)
     nothing_lost(under_load(scenario, records, made, seconds=0, arguments=BUSY))
     lines = deploys_log(scenario)[len(before) :]
     assert [(" deploy " in line, " rollback " in line, "result=ok" in line) for line in lines] == [

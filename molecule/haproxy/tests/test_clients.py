@@ -77,6 +77,9 @@ def strict(scenario: Scenario) -> Iterator[None]:
     """Trust a proxy, and set limits; for the last tests of this file."""
     run = scenario.play(CONVERGE, "-e", json.dumps(SETTINGS))
     assert run.returncode == 0, run.stdout
+    # A worker of before the reload counts its connections by itself.
+    host = scenario.host("haproxy-1")
+    wait_until(lambda: host.check_output("pgrep --count haproxy") == "2", "there is one worker, and its master")
     yield
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout
