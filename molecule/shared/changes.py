@@ -98,7 +98,7 @@ def drained_by_hand(scenario: Scenario, name: str) -> Iterator[None]:
 def deploy_and_rollback(
     scenario: Scenario, meanwhile: AbstractContextManager[None] | None = None, batch: int = 1
 ) -> Iterator[None]:
-    """A new version is brought out, so many hosts at a time, then taken back, the latter with something else going on."""
+    """A new version is brought out, some hosts at a time, then taken back, the latter with something else going on."""
     said = played(scenario, "deploy.yml", "-e", f"backend_app_version={NEW}", "-e", f"deploy_batch={batch}")
     expect(versions(scenario), {NEW})
     # The hosts of a batch go together.
@@ -122,10 +122,11 @@ def foreign_image(scenario: Scenario) -> Iterator[str]:
 
 
 @contextmanager
-def failed_deploy(scenario: Scenario, victim: str) -> Iterator[None]:
+def failed_deploy(scenario: Scenario, victim: str, batch: int = 1) -> Iterator[None]:
     """A new version is brought out that never gets ready on one host: it is undone everywhere."""
+    new = ["-e", f"backend_app_version={NEW}", "-e", f"deploy_batch={batch}"]
     with settings({victim: NEVER_READY}) as bad:
-        said = played(scenario, "deploy.yml", "-i", bad, "-e", f"backend_app_version={NEW}", wanted=2)
+        said = played(scenario, "deploy.yml", "-i", bad, *new, wanted=2)
     assert f"The roll-out failed on {victim} and was undone: the old version runs everywhere" in said, said
     # Of the container that was never ready: it is gone by now.
     assert "starting pushgateway" in said.partition("The container's last log lines:")[2], said

@@ -94,6 +94,13 @@ def plays(playbook: Path, variables: dict[str, Any]) -> Iterator[dict[str, Any]]
             yield {"hosts": hosts, "gather_facts": False, "vars": given, "roles": roles, "tasks": calls}
 
 
+def batch() -> str:
+    """Return the expression that says how many hosts a roll-out takes at a time."""
+    plays = yaml.safe_load((PROJECT / "playbooks" / "rolling.yml").read_text())
+    (serial,) = {play["serial"] for play in plays if "serial" in play}
+    return str(serial).strip("{} \n")
+
+
 def note(role: str) -> dict[str, Any]:
     """Return the task that notes what a role would use."""
     # Hosts are taken in batches before any host's variables count: that one is read in another way.
@@ -101,7 +108,7 @@ def note(role: str) -> dict[str, Any]:
     chosen = f"({names} | select('match', walk_only | default('')))"
     used = f"dict({chosen} | zip(query('vars', *{chosen})))"
     if role == "deploy":
-        used += " | combine({'deploy_batch': topology_batch})"
+        used += f" | combine({{'deploy_batch': {batch()}}})"
     said = f"{{{{ {{'role': '{role}', 'host': inventory_hostname, 'used': {used}}} | walk_note(walk_notes) }}}}"
     return {"name": "Note", "ansible.builtin.debug": {"msg": said}}
 

@@ -41,7 +41,7 @@ def test_deploy_and_rollback_lose_nothing(scenario: Scenario, records: Path) -> 
 
 def test_version_that_never_gets_ready_is_undone(scenario: Scenario, records: Path) -> None:
     before = containers(scenario)
-    made = changes.failed_deploy(scenario, "backend-2")
+    made = changes.failed_deploy(scenario, "backend-2", batch=2)
     nothing_lost(under_load(scenario, records, made, seconds=0, arguments=BUSY))
     after = containers(scenario)
     # The very containers of before. The first was swapped and put back, the third never had its turn.
