@@ -327,6 +327,29 @@ def test_fallbacks_of_the_topology_are_the_roles_defaults() -> None:
         assert str(load(f"roles/{role}/defaults/main.yml")[name]) == value
 
 
+def test_what_is_made_of_other_hosts_is_read_of_no_other_host() -> None:
+    """What is read through ``hostvars`` knows nothing of ``hostvars`` itself: a default would stand in, unseen."""
+    files = sorted((PROJECT / "group_vars").rglob("*.yml"))
+    values = {name: value for path in files for name, value in (yaml.safe_load(path.read_text()) or {}).items()}
+    # What matters in the container alone is left out of what other hosts are told.
+    del values["topology_guide_api"]["env"]
+    made = {name: str(value) for name, value in values.items()}
+    of_others = {name for name, text in made.items() if re.search(r"\bhostvars\b", text)}
+    while more := {
+        name for name, text in made.items() if name not in of_others and set(re.findall(r"\w+", text)) & of_others
+    }:
+        of_others |= more
+    assert "topology_backends" in of_others
+    folders = ("group_vars", "playbooks", "roles", "plugins")
+    texts = [
+        path for folder in folders for path in (PROJECT / folder).rglob("*") if path.suffix in {".yml", ".py", ".j2"}
+    ]
+    reads = r"hostvars\[[^]]+(?:\[[^]]*\][^]]*)?\](?:\.|\[\"|\['|\.get\(\")(\w+)|extract', hostvars, '(\w+)"
+    read = {name for path in texts for names in re.findall(reads, path.read_text()) for name in names}
+    assert {"deploy_batch", "topology_services_told"} <= read
+    assert read & of_others == set()
+
+
 def test_what_playbooks_declare_is_read_somewhere() -> None:
     specs = load("playbooks/meta/argument_specs.yml")["argument_specs"].values()
     declared = {name for spec in specs for name in spec["options"]}
