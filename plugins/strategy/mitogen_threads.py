@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import os
 import threading
 import traceback
 from typing import Any
@@ -24,7 +23,7 @@ from ansible.executor.task_executor import TaskExecutor
 from ansible.plugins import loader as plugins
 from ansible_mitogen.plugins.strategy import mitogen_linear
 
-# It reads from the terminal, and must be stopped by a signal.
+# It reads from the terminal, which must be stopped by a signal.
 ASKS = {"pause", "ansible.builtin.pause", "ansible.legacy.pause"}
 # Seconds after which the main thread looks whether a task wants something of it: a new group, say.
 PATIENCE = 0.02
@@ -87,8 +86,6 @@ class StrategyModule(mitogen_linear.StrategyModule):  # type: ignore[misc]
         self._crash = ""
 
     def _get_worker_model(self) -> Any:
-        # All threads share one way, so it leads to one process, whatever the shell has.
-        os.environ["MITOGEN_CPU_COUNT"] = "1"
         return WorkerModel(super()._get_worker_model())
 
     def _running(self) -> list[threading.Thread]:

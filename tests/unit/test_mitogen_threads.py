@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.plugins.loader import PluginLoader
 from ansible.release import __version__ as core
 
 import mitogen_or_linear
@@ -65,6 +66,9 @@ def test_what_is_one_by_one_is_never_twice_at_once_and_may_call_itself() -> None
         assert list(pool.map(owner.load, [2] * 8)) == [3] * 8
     # Three deep each, one after the other.
     assert meetings == [1, 2, 3] * 8
+    # So are plugins looked for and loaded.
+    for name in ("find_plugin_with_context", "_load_module_source"):
+        assert getattr(PluginLoader, name).__wrapped__.__name__ == name
 
 
 def test_tasks_are_threads_of_the_run_unless_a_signal_must_end_them(tmp_path: Path) -> None:
@@ -155,7 +159,9 @@ def test_task_whose_thread_ends_is_named(tmp_path: Path) -> None:
         assert re.search("A task's thread ended. TASK: Task 0 on (one|two)", " ".join(said.split())), said
 
 
-def test_one_process_of_mitogens_whatever_the_shell_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_hosts_are_reached_whatever_the_shell_has_for_mitogen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MITOGEN_CPU_COUNT", str(os.cpu_count()))
     hosts = [f"host{number}" for number in range(6)]
     _, code, said = play(tmp_path, hosts, [{"ansible.builtin.command": "true"}, {"ansible.builtin.command": "true"}])

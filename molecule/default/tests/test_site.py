@@ -79,7 +79,7 @@ def test_no_connection_to_a_backend_outlives_its_request(scenario: Scenario) -> 
             assert client.get(f"http://{scenario.addresses['balancer']}/", timeout=15).status_code == 200
         # Prometheus has connections of its own. Checks come and go.
         kept = "ss -Htnp state established 'dport = :80' | grep haproxy || true"
-        wait_until(lambda: scenario.host("balancer").check_output(kept) == "", "none is kept")
+        wait_until(lambda: scenario.host("balancer").check_output(kept) == "", "none is kept", seconds=5)
 
 
 def test_units_of_ours_are_kept_to_what_they_need(scenario: Scenario) -> None:
