@@ -122,7 +122,7 @@ class StrategyModule(mitogen_linear.StrategyModule):  # type: ignore[misc]
         own = task.copy(exclude_parent=True)
         own._parent = task._parent
         self._tqm.send_callback("v2_runner_on_start", host, task)
-        # A run that is stopped does not wait for them.
+        # With variables of its own: Ansible's debugger may start it again. A run that is stopped does not wait for it.
         thread = threading.Thread(target=self._perform, args=(host, own, task_vars.copy(), play_context), daemon=True)
         self._threads.append(thread)
         self._pending_results += 1
