@@ -24,8 +24,9 @@ from evenkeel.load.summary import Summary, summarise
 # 100 GET and 10 POST per second.
 MIX = "GET /=10,GET /sleep/0/ok=40,GET /sleep/1/ok=10,GET /factorial/200=40,POST /factorial/200=5,POST /sleep/1/ok=5"
 RATE = 110
-# Honest figures from a machine that is busy; the bench asks for less.
-BUSY = ("--max-lateness", "5")
+# From a machine that may stand still for seconds; the bench asks for less. What is asked here is what was lost and how
+# long nobody was answered, less such pauses.
+BUSY = ("--max-lateness", "20")
 WARM_UP = 2.0
 # A request is in flight for a second, and the balancer may need as long to learn of a server that hangs.
 IN_FLIGHT = 2.0

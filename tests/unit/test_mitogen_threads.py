@@ -104,7 +104,9 @@ def test_task_sees_variables_as_they_were_when_it_began(tmp_path: Path) -> None:
         ["slow", "fast", *(f"host{number}" for number in range(30))],
         [
             {"ansible.builtin.set_fact": {"seen": waited + others, "done": "done"}},
-            {"ansible.builtin.assert": {"that": ["seen == 'not yet'", "hostvars['fast'].done == 'done'"]}},
+            {"ansible.builtin.assert": {"that": ["hostvars['fast'].done == 'done'"]}},
+            # Of the others, what a process sees depends on when it came to begin.
+            {"ansible.builtin.assert": {"that": ["hostvars['slow'].seen == 'not yet'"]}, "run_once": True},
         ],
     )
     assert code == 0, said

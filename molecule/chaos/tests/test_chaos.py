@@ -80,7 +80,7 @@ def struck(scenario: Scenario, reports: Path) -> Iterator[tuple[subprocess.Popen
     settings = {"chaos_fault": "blackhole", "chaos_target": VICTIM, "chaos_duration": 15, "chaos_undo_margin": 10}
     # Alerts about the test before need not have ended.
     settings |= {"chaos_prometheus_url": ""}
-    settings |= {"chaos_before": 3, "chaos_settle": 120, "chaos_max_lateness": 9, "chaos_reports": str(reports)}
+    settings |= {"chaos_before": 3, "chaos_settle": 120, "chaos_max_lateness": 20, "chaos_reports": str(reports)}
     command = ["ansible-playbook", "-i", str(scenario.inventory), "chaos.yml", "-e", json.dumps(settings)]
     with (reports / "log").open("wb") as log:
         process = subprocess.Popen(

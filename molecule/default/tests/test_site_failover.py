@@ -102,7 +102,7 @@ def test_application_that_is_late_everywhere_is_waited_for(scenario: Scenario, r
 
 def test_reboot_beside_overloaded_hosts_costs_nothing(scenario: Scenario, records: Path) -> None:
     made = (faults.overload(scenario, "backend-1", "backend-3", times=4), faults.reboot(scenario, VICTIM))
-    outcome = under_load(scenario, records, *made, seconds=SECONDS, arguments=("--max-lateness", "20"))
+    outcome = under_load(scenario, records, *made, seconds=SECONDS, arguments=BUSY)
     print(outcome)
     assert outcome.failed("GET") == []
     assert outcome.failed_later("POST") == []
