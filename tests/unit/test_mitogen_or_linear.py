@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ansible.collections
 import ansible_mitogen.affinity
 import mitogen.parent
 import mitogen.ssh
 import pytest
+import yaml
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
 from ansible.plugins.loader import filter_loader
+from ansible.utils.collection_loader import AnsibleCollectionConfig
 from ansible.vars.hostvars import HostVars
 from jinja2 import Environment, TemplateSyntaxError
 
@@ -204,3 +211,29 @@ def test_ansible_has_what_is_taken_from_it() -> None:
     assert callable(mitogen_or_linear.context_of_tasks().current)
     assert hasattr(filter_loader, "_cached_non_collection_wrappers")
     assert list(mitogen_or_linear.compiler()) == [AnsibleEnvironment, _TemplateCompileContext]
+
+
+def test_collections_are_those_that_ansible_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ansible.collections.list", None)
+    monkeypatch.setattr(ansible.collections, "list", None, raising=False)
+    command = ["ansible-galaxy", "collection", "list", "--format", "json"]
+    listed = json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout)
+    monkeypatch.setattr(type(AnsibleCollectionConfig), "collection_paths", [str(Path(path).parent) for path in listed])
+    mitogen_or_linear.list_collections_once()
+    folders = {os.fsencode(Path(path) / name.replace(".", "/")) for path, names in listed.items() for name in names}
+    assert len(folders) > 50
+    assert {*ansible.collections.list.list_collection_dirs()} == folders
+
+
+def test_run_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False}]))
+    said = subprocess.run(
+        [sys.executable, "-v", "-m", "ansible.cli.playbook", "-i", "localhost,", tmp_path / "play.yml"],
+        env={**os.environ, "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"), "ANSIBLE_LOCALHOST_WARNING": "0"},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    ).stderr
+    assert "import 'ansible_mitogen.planner'" in said
+    assert "import 'ansible.cli.galaxy'" not in said
