@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,28 @@ def test_broken_apt_is_said_in_its_own_words() -> None:
     # The task apt_package finishes that.
     assert host.apt_problems("E: dpkg was interrupted, you must manually run 'dpkg --configure -a'\n") == []
     assert host.apt_problems("W: Target Packages is configured multiple times\n") == []
+
+
+def test_apt_reads_its_lists_where_it_has_not_read_them(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(host, "_run", lambda command, _: asked.append(command))
+    lists, cache = root / "var/lib/apt/lists", root / "var/cache/apt"
+    assert host.lists_unread(root)
+    for folder in (lists, cache):
+        folder.mkdir(parents=True, exist_ok=True)
+    (lists / "archive_Packages").touch()
+    assert host.lists_unread(root)
+    (cache / "pkgcache.bin").touch()
+    # The list is of today, and the archive says that it is old.
+    os.utime(lists / "archive_Packages", (0, 0))
+    os.utime(cache / "pkgcache.bin", (time.time() - 60,) * 2)
+    assert host.lists_unread(root)
+    look(root)
+    os.utime(cache / "pkgcache.bin", (time.time() + 60,) * 2)
+    assert not host.lists_unread(root)
+    look(root)
+    left_out = ["Dir::State::lists" in " ".join(command) for command in asked if command[0] == "apt-get"]
+    assert left_out == [False, True]
 
 
 def test_half_installed_packages_are_named_unless_dpkg_goes_on_with_them() -> None:
