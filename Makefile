@@ -26,7 +26,7 @@ OLDEST := 3.11
 UNLINTED := *.md docs src tests playbooks/group_vars playbooks/vars_plugins
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
-PARALLEL ?= 3
+PARALLEL ?= 2
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 # The longest first, so that none of them is alone at the end.
 LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
