@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -243,6 +245,30 @@ def test_restart_needs_live_restore_where_containers_run() -> None:
     assert Found(packages=INSTALLED, containers=["a"]).unguarded
     assert not Found(packages=INSTALLED, containers=["a"], live_restore=True).unguarded
     assert not Found(packages=DISTRIBUTION, containers=["a"]).unguarded
+
+
+@pytest.mark.parametrize(
+    ("answer", "about"),
+    [
+        ('HTTP/1.1 200 OK\r\n\r\n{"Swarm": {"LocalNodeState": "active"}}', {"Swarm": {"LocalNodeState": "active"}}),
+        ("HTTP/1.1 500 Internal Server Error\r\n\r\n{}", {}),
+        ("HTTP/1.1 200 OK\r\n\r\nnot what it says of itself", {}),
+        ("", {}),
+    ],
+)
+def test_engine_that_does_not_say_what_it_is_is_none_of_a_swarm(
+    answer: str, about: dict[str, Any], tmp_path: Path
+) -> None:
+    path = str(tmp_path / "sock")
+    assert Host.about(path) == {}
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as pool:
+        listener.bind(path)
+        listener.listen()
+        asked = pool.submit(Host.about, path)
+        with listener.accept()[0] as connection:
+            assert connection.recv(9999).startswith(b"GET /info HTTP/1.1\r\n")
+            connection.sendall(answer.encode())
+        assert asked.result(timeout=60) == about
 
 
 def test_packages_are_read() -> None:
