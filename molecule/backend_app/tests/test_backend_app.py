@@ -164,7 +164,12 @@ def test_changed_version_is_another_image(scenario: Scenario, url: str, host: An
     assert json.loads(host.file(RELEASES).content_string) == wanted
     assert requests.get(f"{url}/", timeout=60).headers["X-App-Version"].startswith("9.9.9-")
     assert container(host)["Id"] != before["Id"]
+    # And one that was cut off when it had written the units.
+    host.check_output("touch /etc/systemd/system/backend_app.service /etc/systemd/system/backend_app_announce.service")
+    unread = "systemctl show backend_app backend_app_announce --property=NeedDaemonReload --value"
+    assert host.check_output(unread).split() == ["yes", "yes"]
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout
+    assert host.check_output(unread).split() == ["no", "no"]
     assert container(host)["Config"]["Image"] == before["Config"]["Image"]
     assert json.loads(host.file(RELEASES).content_string)["current"] == before["Config"]["Image"]

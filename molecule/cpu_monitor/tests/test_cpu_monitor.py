@@ -213,6 +213,15 @@ def test_another_name_is_another_group(scenario: Scenario, url: str) -> None:
     assert run.returncode == 0, run.stdout
 
 
+def test_what_a_run_has_written_that_was_cut_off_is_applied_by_the_next(scenario: Scenario, host: Any) -> None:
+    pid = main_pid(host)
+    # Its handler would have been next.
+    host.check_output("touch /usr/local/sbin/cpu_monitor")
+    # To see that, and the restart.
+    assert [recap(scenario.play(CONVERGE).stdout)["cpu-monitor-1"]["changed"] for _ in range(2)] == [2, 0]
+    assert main_pid(host) != pid
+
+
 def test_check_mode_changes_nothing_here(scenario: Scenario) -> None:
     run = scenario.play(CONVERGE, "--check")
     assert run.returncode == 0, run.stdout

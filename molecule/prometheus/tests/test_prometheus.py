@@ -310,7 +310,10 @@ def test_what_a_failed_run_left_behind_is_applied_by_the_next(
     converged(scenario, prometheus_rule_files=files)
     assert running_rules(url)["TargetMissing"] == "up < 1"
     assert main_pid(host) == pid
+    # One that was cut off after it had written the unit.
+    host.check_output("touch /etc/systemd/system/prometheus.service")
     converged(scenario)
+    assert main_pid(host) != pid
     assert running_rules(url)["TargetMissing"] == "up == 0"
 
 

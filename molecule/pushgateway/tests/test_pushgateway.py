@@ -100,10 +100,15 @@ def test_killed_process_comes_back_by_itself_and_knows_nothing_old(host: Any, ur
 def test_another_run_keeps_the_container_and_its_groups(scenario: Scenario, host: Any, url: str) -> None:
     requests.put(group(url, "kept"), data="test_one 1\n", timeout=60)
     before = container(host)
+    # As a run leaves it that was cut off.
+    host.check_output("touch /etc/systemd/system/pushgateway.service")
+    unread = "systemctl show pushgateway --property=NeedDaemonReload --value"
+    assert host.check_output(unread) == "yes"
     run = scenario.play(CONVERGE)
     assert run.returncode == 0, run.stdout
     assert (container(host)["Id"], container(host)["State"]["Pid"]) == (before["Id"], before["State"]["Pid"])
     assert series(url) == {'test_one{instance="kept",job="test"} 1'}
+    assert host.check_output(unread) == "no"
     delete(url, "kept")
 
 
