@@ -28,9 +28,10 @@ UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-comm
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
 PARALLEL ?= 2
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
+MEASURED := molecule-default molecule-services molecule-tls
 # The longest first, so that none of them is alone at the end.
 LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
-ROLE_SCENARIOS := $(LONGEST) $(filter-out molecule-default molecule-services molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
+ROLE_SCENARIOS := $(LONGEST) $(filter-out $(MEASURED) molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
 ASIDE ?= lint unit oldest $(ROLE_SCENARIOS)
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -117,7 +118,7 @@ test: $(VENV)/ready ## All tests but those on VMs (about 35 minutes on two cores
 # processes and its hosts give way.
 .PHONY: measured
 measured:
-	$(MAKE) --jobs=1 --keep-going molecule-default molecule-services
+	$(MAKE) --jobs=1 --keep-going $(MEASURED)
 
 .PHONY: aside
 aside:
