@@ -72,11 +72,11 @@ class Outcome:
         """
         stopped = self.summary.end
         times = [0.0, *(time for time in successes(self.run.records) if time < stopped), stopped]
+        return max(end - start - self.paused(start, end) for start, end in pairwise(times))
 
-        def paused(start: float, end: float) -> float:
-            return sum(max(0.0, min(end, at + seconds) - max(start, at)) for at, seconds in self.run.pauses)
-
-        return max(end - start - paused(start, end) for start, end in pairwise(times))
+    def paused(self, start: float, end: float) -> float:
+        """Return how long the generator itself stood still between two moments, in seconds."""
+        return sum(max(0.0, min(end, at + seconds) - max(start, at)) for at, seconds in self.run.pauses)
 
     @property
     def slowest_get(self) -> float:
@@ -181,4 +181,8 @@ def under_load(
         wait_until_all_up(scenario)
         time.sleep(WARM_UP)
     run = read(records)
-    return Outcome(run, began - run.started, hit - run.started)
+    outcome = Outcome(run, began - run.started, hit - run.started)
+    # Who stood still meanwhile has seen nothing.
+    still = outcome.paused(outcome.began, outcome.hit + seconds)
+    assert still <= (outcome.hit + seconds - outcome.began) / 2, f"no load for {still:.1f} s of the fault"
+    return outcome
