@@ -70,7 +70,7 @@ def power_cut_at_drain(scenario: Scenario, name: str) -> Iterator[None]:
     """A backend loses its power as soon as it is drained; it comes back on exit."""
 
     def cut() -> None:
-        wait_until(lambda: states(scenario)[name].startswith("DRAIN"), f"{name} is drained", seconds=300)
+        wait_until(lambda: states(scenario)[name].startswith("DRAIN"), f"{name} is drained")
         _docker("kill", scenario.container(name))
 
     thread = Thread(target=cut)
@@ -241,4 +241,4 @@ def reboot(scenario: Scenario, name: str) -> Iterator[None]:
     before = _started(scenario, name)
     scenario.reboot(name)
     yield
-    wait_until(lambda: _started(scenario, name) != before, "the host has rebooted", seconds=120)
+    wait_until(lambda: _started(scenario, name) != before, "the host has rebooted")

@@ -98,7 +98,7 @@ def killed(scenario: Scenario, arguments: Sequence[str], when: Callable[[int, st
 def on_host(scenario: Scenario, name: str, command: str) -> str:
     """Run a command on a host, through the lab: SSH would take longer. Returns its output, stripped."""
     whole = ["docker", "exec", scenario.container(name), "sh", "-c", command]
-    return subprocess.run(whole, check=True, capture_output=True, text=True, timeout=60).stdout.strip()
+    return subprocess.run(whole, check=True, capture_output=True, text=True, timeout=300).stdout.strip()
 
 
 def blemishes(scenario: Scenario) -> list[str]:

@@ -73,13 +73,13 @@ class Scenario:
         )
 
 
-def wait_until(condition: Callable[[], bool], what: str, seconds: float = 60, *, starting: bool = False) -> None:
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = 300, *, starting: bool = False) -> None:
     """Wait until ``condition`` holds; fails the test with ``what`` where it never does.
 
     Args:
         condition: is asked ten times a second.
         what: it is, in words.
-        seconds: how long to wait.
+        seconds: how long to wait. A host that gives way to others may get little of a busy machine for a minute.
         starting: what is asked has just been started. It refuses connections for a moment, and that is "not yet".
     """
     refused = (requests.ConnectionError,) if starting else ()

@@ -119,7 +119,7 @@ def wait_until_all_up(scenario: Scenario) -> None:
             if row["svname"] not in {"FRONTEND", "BACKEND"} and not stands_in(row["svname"])
         }
 
-    wait_until(lambda: found() == {"UP"}, "every backend is UP", seconds=120)
+    wait_until(lambda: found() == {"UP"}, "every backend is UP")
 
 
 def waiting(scenario: Scenario) -> int:
@@ -169,7 +169,7 @@ def under_load(
     """Let faults last for some seconds under load, wait until every backend serves again, return what clients saw."""
     wait_until_all_up(scenario)
     # What a test before has sent too much of may still be worked off.
-    wait_until(lambda: waiting(scenario) == 0, "nothing is left of the load before", seconds=60)
+    wait_until(lambda: waiting(scenario) == 0, "nothing is left of the load before")
     with load(scenario, records, *arguments):
         time.sleep(WARM_UP)
         with ExitStack() as stack:

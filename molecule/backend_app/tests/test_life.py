@@ -32,7 +32,7 @@ def state(scenario: Scenario, key: str) -> str:
 def ready(url: str) -> int:
     """Return the status of /readyz; 0 where nothing answers."""
     try:
-        return requests.get(f"{url}/readyz", timeout=2).status_code
+        return requests.get(f"{url}/readyz", timeout=60).status_code
     except requests.RequestException:
         return 0
 
@@ -47,10 +47,10 @@ def is_drained(scenario: Scenario, url: str, *stop: str) -> None:
     fell = threading.Event()
 
     def ask_until_it_fell() -> set[int]:
-        return {requests.get(url, timeout=30).status_code for _ in iter(fell.is_set, True)}
+        return {requests.get(url, timeout=60).status_code for _ in iter(fell.is_set, True)}
 
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(requests.get, f"{url}/sleep/4/finished", timeout=30)
+        slow = pool.submit(requests.get, f"{url}/sleep/4/finished", timeout=60)
         wait_until(
             lambda: "backend_app_requests_running 2.0" in requests.get(f"{url}/metrics", timeout=60).text,
             "the slow request runs",
@@ -95,7 +95,7 @@ def test_reboot_of_the_host_drains_it_first_and_brings_it_back(scenario: Scenari
 
     before = last_words()
     is_drained(scenario, url, "systemctl", "reboot")
-    wait_until(lambda: ready(url) == 200, "the application is ready again", seconds=120)
+    wait_until(lambda: ready(url) == 200, "the application is ready again")
     assert last_words() == before + 1
     wait_until(lambda: unit_is_active(scenario), "the unit is active again")
 

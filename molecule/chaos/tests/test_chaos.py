@@ -93,7 +93,7 @@ def struck(scenario: Scenario, reports: Path) -> Iterator[tuple[subprocess.Popen
         )
     try:
         host = scenario.host(VICTIM)
-        wait_until(lambda: host.check_output(DROPPED) != "0" or process.poll() is not None, "it strikes", 180)
+        wait_until(lambda: host.check_output(DROPPED) != "0" or process.poll() is not None, "it strikes")
         assert process.poll() is None, (reports / "log").read_text()
         yield process, next(path for path in reports.iterdir() if path.is_dir())
     finally:
@@ -120,14 +120,14 @@ def interrupt(playbook: subprocess.Popen[bytes]) -> None:
     for _ in range(3):
         playbook.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
-            playbook.wait(5)
+            playbook.wait(60)
             return
 
 
 def test_interrupted_run_is_undone(scenario: Scenario, tmp_path: Path) -> None:
     with struck(scenario, tmp_path) as (playbook, folder):
         interrupt(playbook)
-        wait_until(lambda: not supervisor(folder).exists(), "the run's supervisor has ended", 120)
+        wait_until(lambda: not supervisor(folder).exists(), "the run's supervisor has ended")
         assert scenario.host(VICTIM).check_output(DROPPED) == "0"
         assert not scenario.host("balancer").file(LOCK).exists
         assert "chaos: The fault is undone." in (tmp_path / "log").read_text()

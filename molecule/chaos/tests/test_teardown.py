@@ -43,7 +43,7 @@ def places(scenario: Scenario) -> list[str]:
 
 def answers(scenario: Scenario, url: str) -> bool:
     """Return whether somebody is there and says that all is well, to the balancer: backends answer to nobody else."""
-    ask = f"curl --silent --fail --output /dev/null --max-time 2 {url} && echo yes || echo no"
+    ask = f"curl --silent --fail --output /dev/null --max-time 60 {url} && echo yes || echo no"
     return on_host(scenario, "balancer", ask) == "yes"
 
 

@@ -17,7 +17,7 @@ BACKENDS = ("backend-1", "backend-2", "backend-3")
 
 def get(scenario: Scenario, path: str) -> requests.Response:
     """Ask the site on a connection of its own."""
-    return requests.get(f"http://{scenario.addresses['balancer']}{path}", timeout=15)
+    return requests.get(f"http://{scenario.addresses['balancer']}{path}", timeout=60)
 
 
 def shares(scenario: Scenario, count: int) -> Counter[str]:
@@ -76,7 +76,7 @@ def test_no_connection_to_a_backend_outlives_its_request(scenario: Scenario) -> 
     # Where its backend vanished meanwhile, the client's next POST on it would be lost.
     with requests.Session() as client:
         for _ in range(6):
-            assert client.get(f"http://{scenario.addresses['balancer']}/", timeout=15).status_code == 200
+            assert client.get(f"http://{scenario.addresses['balancer']}/", timeout=60).status_code == 200
         # Prometheus has connections of its own. Checks come and go.
         kept = "ss -Htnp state established 'dport = :80' | grep haproxy || true"
         wait_until(lambda: scenario.host("balancer").check_output(kept) == "", "none is kept", seconds=5)

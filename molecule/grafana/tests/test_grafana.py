@@ -57,7 +57,7 @@ def standin(url: str) -> bool:
 
 
 def get(url: str, path: str, login: tuple[str, str] | None = None) -> requests.Response:
-    return requests.get(f"{url}{path}", auth=login, timeout=10)
+    return requests.get(f"{url}{path}", auth=login, timeout=60)
 
 
 def answers(url: str) -> bool:
@@ -110,7 +110,7 @@ def test_stranger_and_default_password_are_refused(url: str, login: tuple[str, s
 def test_generated_password_works_and_is_the_users_alone(url: str, admin: tuple[str, str], password_file: Path) -> None:
     assert re.fullmatch(r"[A-Za-z0-9]{32}", admin[1])
     assert get(url, "/api/user", admin).status_code == 200
-    form = requests.post(f"{url}/login", json={"user": admin[0], "password": admin[1]}, timeout=10)
+    form = requests.post(f"{url}/login", json={"user": admin[0], "password": admin[1]}, timeout=60)
     assert form.status_code == 200
     assert password_file.stat().st_mode & 0o777 == 0o600
 
@@ -146,11 +146,11 @@ def test_dashboards_are_the_committed_ones(url: str, admin: tuple[str, str]) -> 
 
 def test_annotations_are_kept_by_tag(url: str, admin: tuple[str, str]) -> None:
     body = {"time": 1_000, "timeEnd": 2_000, "tags": ["fault"], "text": "backend-1 stopped"}
-    made = requests.post(f"{url}/api/annotations", json=body, auth=admin, timeout=10).json()
+    made = requests.post(f"{url}/api/annotations", json=body, auth=admin, timeout=60).json()
     found = get(url, "/api/annotations?tags=fault&from=1&to=5000", admin).json()
     assert [(item["text"], item["timeEnd"]) for item in found] == [("backend-1 stopped", 2_000)]
     assert get(url, "/api/annotations?tags=deploy&from=1&to=5000", admin).json() == []
-    gone = requests.delete(f"{url}/api/annotations/{made['id']}", auth=admin, timeout=10)
+    gone = requests.delete(f"{url}/api/annotations/{made['id']}", auth=admin, timeout=60)
     assert gone.status_code == 200
     assert get(url, "/api/annotations?tags=fault&from=1&to=5000", admin).json() == []
 

@@ -267,7 +267,7 @@ def test_killed_worker_costs_only_what_is_in_flight(host: Any, address: str) -> 
         if number == 50:
             host.check_output("kill -KILL $(pgrep --parent %s)", before.partition("=")[2])
         try:
-            requests.get(f"http://{address}:8080/name", timeout=10).raise_for_status()
+            requests.get(f"http://{address}:8080/name", timeout=60).raise_for_status()
         except requests.RequestException as error:
             failures.append(str(error))
     assert main_pid(host) != before, "HAProxy was started again"

@@ -125,7 +125,7 @@ def at_least(url: str, major: int, minor: int) -> bool:
 
 def ready(url: str) -> bool:
     try:
-        return requests.get(f"{url}/-/ready", timeout=1).status_code == 200
+        return requests.get(f"{url}/-/ready", timeout=10).status_code == 200
     except requests.RequestException:
         return False
 
@@ -357,7 +357,7 @@ def test_address_that_comes_late_is_waited_for(scenario: Scenario, host: Any) ->
         restarts = "systemctl show prometheus --property=NRestarts --value"
         wait_until(lambda: int(host.check_output(restarts)) > 7, "it has tried several times")
         host.check_output(there)
-        question = "curl --silent --fail --max-time 2 http://192.0.2.9:9090/-/ready"
+        question = "curl --silent --fail --max-time 10 http://192.0.2.9:9090/-/ready"
         wait_until(lambda: host.run(question).rc == 0, "it is ready once its address is there")
     finally:
         host.run(gone)

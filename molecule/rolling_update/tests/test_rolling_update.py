@@ -131,7 +131,7 @@ def test_limits_of_haproxy_follow_what_runs(scenario: Scenario) -> None:
     with changes.foreign_image(scenario) as image:
         played(scenario, "deploy.yml", "-e", f"backend_app_image={image}")
         assert "{ path_beg /sleep/ }" not in balancer.content_string
-        assert requests.get(url, timeout=10).status_code == 200
+        assert requests.get(url, timeout=60).status_code == 200
         # Said on the command line, it beat what a rollback was about to start.
         said = played(scenario, "rollback.yml", "-e", f"backend_app_image={image}")
         assert f"{image} -> {OLD}" in said

@@ -158,9 +158,9 @@ def test_two_frameworks_change_in_one_roll_out_and_go_back_one_by_one(
 
 def test_stream_of_events_may_be_silent_for_longer_than_an_answer(url: str) -> None:
     # The service's timeout is 5 s. A POST is not tried again.
-    late = requests.post(f"{url}/news/wait/6", headers=WWW, timeout=20)
+    late = requests.post(f"{url}/news/wait/6", headers=WWW, timeout=60)
     assert late.status_code == 504
-    assert requests.get(f"{url}/news/events/6", headers=WWW, timeout=20).text == "data: first\n\ndata: second\n\n"
+    assert requests.get(f"{url}/news/events/6", headers=WWW, timeout=60).text == "data: first\n\ndata: second\n\n"
 
 
 def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_balancers_key_is_good_for_nothing_but_certificates(scenario: Scenario) 
 
     # Whatever command is asked for, one answers.
     assert said("", "id") == "{}"
-    forward = f"timeout 20 {SSH} -N -o ExitOnForwardFailure=yes -R 9999:127.0.0.1:22 tls-2 || exit 1"
+    forward = f"timeout 120 {SSH} -N -o ExitOnForwardFailure=yes -R 9999:127.0.0.1:22 tls-2 || exit 1"
     assert "forwarding failed" in host.run(forward).stderr
     # Refused are also others than these, as the unit tests say.
     old = both(scenario)

@@ -33,7 +33,7 @@ def serves(scenario: Scenario) -> bool:
     """Return whether the balancer sends requests to every backend, and one is answered."""
     with suppress(requests.RequestException):
         up = set(states(scenario).values()) == {"UP"}
-        return up and requests.get(f"http://{scenario.addresses['balancer']}/", timeout=5).status_code == 200
+        return up and requests.get(f"http://{scenario.addresses['balancer']}/", timeout=60).status_code == 200
     return False
 
 

@@ -28,7 +28,7 @@ def render(lab: Lab, variables: dict[str, object]) -> str:
         # One file for all of the lab's keys, and none of the user's. The key exchange that is safe from quantum
         # computers costs a client 60 ms of CPU for each login, and nobody records what this machine says to itself.
         "ansible_ssh_common_args": f"-o {shlex.quote(known_hosts)} -o GlobalKnownHostsFile=/dev/null "
-        "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o KexAlgorithms=^curve25519-sha256",
+        "-o StrictHostKeyChecking=yes -o IdentitiesOnly=yes -o KexAlgorithms=^curve25519-sha256 -o ConnectTimeout=120",
     }
     # With the lab's keys: it goes when the lab goes.
     secrets = {"grafana_password_file": str(lab.state / "grafana_admin_password")}
