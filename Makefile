@@ -135,11 +135,12 @@ lint: $(VENV)/ready ## Check style and types
 	yamllint --strict .
 	# ansible-lint passes over a playbook whose syntax check fails.
 	@ansible-playbook --syntax-check $(PLAYBOOKS)
-	# It takes two minutes of one core, so on two, and not again for the very same files. Where they can't be listed, always.
+	# It takes two minutes of one core, so on two, and not again for the very same files, whatever Python it had. Where they
+	# can't be listed, always.
 	@sum="$$(git ls-files -z --cached --others --exclude-standard -- $(UNLINTED:%=':!%') | xargs -0 sha256sum | sha256sum)" \
 	  || sum=$$RANDOM$$RANDOM; \
-	if [[ "$$(cat $(VENV)/linted 2>&-)" == "$$sum" ]]; then echo "ansible-lint has passed on these very files."; \
-	else ansible-lint --offline roles & ansible-lint --offline --exclude roles; wait "$$!"; echo "$$sum" >$(VENV)/linted; fi
+	if [[ "$$(cat .lab/linted 2>&-)" == "$$sum" ]]; then echo "ansible-lint has passed on these very files."; \
+	else ansible-lint --offline roles & ansible-lint --offline --exclude roles; wait "$$!"; mkdir -p .lab; echo "$$sum" >.lab/linted; fi
 
 .PHONY: unit
 unit: $(VENV)/ready ## Run the tests that need no hosts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,8 +15,14 @@ from evenkeel.lab.settings import PROJECT
 from evenkeel.lab.system import as_root, install, run, say
 
 DEFAULT_BASE = "ubuntu:24.04"
-DEBIAN_BASE = "evenkeel/debian:13"
+DEBIAN_BASE = "evenkeel/debian:13-slim"
 _DEBIAN_SUITE = "trixie"
+_SLIM = [
+    f"--dpkgopt={PROJECT}/lab/debian/dpkg.cfg",
+    # Before apt is told to keep no cache: it would not look for one any more.
+    '--customize-hook=chroot "$1" apt-get clean',
+    f"--customize-hook=copy-in {shlex.quote(f'{PROJECT}/lab/debian/docker-clean')} /etc/apt/apt.conf.d",
+]
 
 
 def base_image(wanted: str) -> str:
@@ -70,7 +77,11 @@ def build(name: str, context: Path, base: str, prepare: Callable[[], None] | Non
 
 
 def debian_base() -> str:
-    """Make a minimal Debian 13 image from the archive, unless it is there; raises EvenkeelError where that fails."""
+    """Make a Debian 13 image as small as Debian's own from the archive, unless it is there.
+
+    Raises:
+        EvenkeelError: it can't be made.
+    """
     if succeeds("image", "inspect", DEBIAN_BASE):
         return DEBIAN_BASE
     install("mmdebstrap", "mmdebstrap")
@@ -78,7 +89,7 @@ def debian_base() -> str:
     say(f"making {DEBIAN_BASE} from {archive} (about half a minute)")
     with tempfile.TemporaryDirectory(prefix="evenkeel-") as folder:
         tarball = f"{folder}/rootfs.tar"
-        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", *_apt_options()]
+        command = ["mmdebstrap", "--variant=minbase", "--include=ca-certificates", *_apt_options(), *_SLIM]
         run(as_root([*command, _DEBIAN_SUITE, tarball, archive]), failure="Making the Debian rootfs failed")
         run(as_root(["chmod", "0644", tarball]))
         docker("import", tarball, DEBIAN_BASE)
