@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from authority import Authority
 from changes import played
 from scenario import Scenario
+
+from evenkeel.lab.authority import Authority
 
 # Name, h2load's options, scheme, path.
 KINDS = {

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from authority import Authority, text_of
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from certificates import (
@@ -22,6 +21,7 @@ from certificates import (
     services_urls,
     site_certificates,
 )
+from evenkeel.lab.authority import Authority, text_of
 from services import services_certificates, services_described
 
 ISSUER = Authority()

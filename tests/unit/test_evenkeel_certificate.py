@@ -10,10 +10,10 @@ from typing import Any
 import evenkeel_certificate
 import pytest
 import yaml
-from authority import Authority
 from evenkeel_certificate import Balancer, Held, RenewalError, check, hand_over, parse, renew, words
 
 import certificates
+from evenkeel.lab.authority import Authority
 from haproxy_certificate import fingerprint
 from test_haproxy_certificate import Fake
 

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority, text_of
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from evenkeel.lab.authority import Authority, text_of
 from haproxy_certificate import HEAD, CertificateError, fingerprint, run
 
 ISSUER = Authority()

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
 
 import http_answer
+from evenkeel.lab.authority import Authority
 from http_answer import ParameterError, run
 
 Serve = Callable[..., str]

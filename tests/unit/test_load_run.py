@@ -16,8 +16,8 @@ from typing import Any
 
 import aiohttp
 import pytest
-from authority import Authority
 
+from evenkeel.lab.authority import Authority
 from evenkeel.load import failures
 from evenkeel.load.client import resolve
 from evenkeel.load.generator import Signals, generate

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import requests
-from authority import Authority
 from changes import played
 from described import SETTINGS, described, ids
 from leaks import seen
 from scenario import Scenario
+
+from evenkeel.lab.authority import Authority
 
 USER, PASSWORD = "lab", "open-sesame-77"
 # The line of `htpasswd -nB` for the two; the registry knows no other kind.

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from authority import Authority
 from by_tls import FOLDER, NAMES, converge, processes, serve, serves, shown, under_load, websocket
 from cryptography import x509
 from scenario import Scenario, recap, wait_until
+
+from evenkeel.lab.authority import Authority
 
 NAME = "auto.example.com"
 PROGRAM = "python3 -I /usr/local/lib/evenkeel/evenkeel_certificate.py"

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 import requests
-from authority import Authority
 from by_tls import FOLDER, NAMES, answer, converge, processes, serve, serves, shaken, shown, under_load, websocket
 from scenario import Scenario, recap, wait_until
+
+from evenkeel.lab.authority import Authority
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,4 +1,4 @@
-"""Certificates for tests: ``python authority.py FOLDER NAME=HOST,…`` writes ``ca.pem`` and ``NAME.pem`` there."""
+"""Certificates for tests and labs: ``python -m evenkeel.lab.authority FOLDER NAME=HOST,…`` writes them there."""
 
 from __future__ import annotations
 
