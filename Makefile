@@ -13,9 +13,12 @@ ARGS ?=
 LAB_BASE ?=
 # What the lab's hosts are: container, or vm (a kernel of their own).
 KIND ?= container
+# yes: the lab has an issuer of certificates, and its site is asked by TLS.
+TLS ?=
 LAB_SUBNET ?= 10.213.77.0/24
 LAB_SSH_PORT ?= 2200
 LAB_SITE_PORT ?= 8080
+LAB_TLS_PORT ?= 8443
 LAB_STATS_PORT ?= 8404
 LAB_PROMETHEUS_PORT ?= 9090
 LAB_GRAFANA_PORT ?= 3000
@@ -51,14 +54,15 @@ export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 help: ## List the targets and their variables
 	@grep -hE '^[a-z%-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 	@echo
-	@echo "Variables: BACKENDS=$(BACKENDS), KIND=$(KIND) (or vm), INVENTORY=$(INVENTORY), ARGS= (more for ansible-playbook), LAB_BASE= (host image),"
-	@echo "LAB_SUBNET=$(LAB_SUBNET), LAB_SSH_PORT=$(LAB_SSH_PORT), LAB_SITE_PORT=$(LAB_SITE_PORT), LAB_STATS_PORT=$(LAB_STATS_PORT),"
+	@echo "Variables: BACKENDS=$(BACKENDS), KIND=$(KIND) (or vm), TLS=$(TLS) (or yes), INVENTORY=$(INVENTORY), ARGS= (more for ansible-playbook), LAB_BASE= (host image),"
+	@echo "LAB_SUBNET=$(LAB_SUBNET), LAB_SSH_PORT=$(LAB_SSH_PORT), LAB_SITE_PORT=$(LAB_SITE_PORT), LAB_TLS_PORT=$(LAB_TLS_PORT), LAB_STATS_PORT=$(LAB_STATS_PORT),"
 	@echo "LAB_PROMETHEUS_PORT=$(LAB_PROMETHEUS_PORT), LAB_GRAFANA_PORT=$(LAB_GRAFANA_PORT),"
 	@echo "PYTHON= (3.11, python3.12 or a path; otherwise the newest supported one that is found)"
 
 .PHONY: lab
 lab: lab-hosts ## Bring up a whole site on this machine
 	$(WITH_ARGS) ansible-playbook -i inventories/lab site.yml
+	@$(if $(filter yes,$(TLS)),echo "By TLS: curl --cacert .lab/lab/site-ca.pem --resolve site.lab.test:$(LAB_TLS_PORT):127.0.0.1 https://site.lab.test:$(LAB_TLS_PORT)/")
 	@echo "The lab answers: http://127.0.0.1:$(LAB_SITE_PORT)/ (the site), http://127.0.0.1:$(LAB_STATS_PORT)/stats (HAProxy),"
 	@echo "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)/ (Prometheus), http://127.0.0.1:$(LAB_GRAFANA_PORT)/ (Grafana: admin, password in"
 	@echo ".lab/lab/grafana_admin_password)"
@@ -67,7 +71,7 @@ lab: lab-hosts ## Bring up a whole site on this machine
 lab-hosts: $(VENV)/ready ## Bring up the lab's hosts only, untouched by Ansible
 	python -m evenkeel.lab up --kind "$(KIND)" --backends "$(BACKENDS)" --base "$(LAB_BASE)" --subnet "$(LAB_SUBNET)" \
 	  --ssh-port "$(LAB_SSH_PORT)" \
-	  --publish "$(LAB_SITE_PORT)" "$(LAB_STATS_PORT)" "$(LAB_PROMETHEUS_PORT)" "$(LAB_GRAFANA_PORT)"
+	  $(if $(filter yes,$(TLS)),--tls) --publish "$(LAB_SITE_PORT)" "$(LAB_TLS_PORT)" "$(LAB_STATS_PORT)" "$(LAB_PROMETHEUS_PORT)" "$(LAB_GRAFANA_PORT)"
 
 .PHONY: lab-down
 lab-down: $(VENV)/ready ## Remove the lab: containers, volumes, network, keys

@@ -26,7 +26,11 @@ def acme_problems(
     automatic = False
     for service in services:
         tls = service["tls"] if isinstance(service.get("tls"), Mapping) else {}
-        problems += _service_problems(f"site_services.{service['name']}.tls", service, tls)
+        names = f"site_services.{service['name']}.tls.automatic", "hosts"
+        # The guide's API has settings of its own.
+        if service.get("guide"):
+            names = "backend_app_tls_automatic", "backend_app_hosts"
+        problems += _service_problems(*names, service, tls)
         automatic = automatic or tls.get("automatic") is True
     if automatic:
         for name in balancers:
@@ -34,20 +38,20 @@ def acme_problems(
     return list(dict.fromkeys(problems))
 
 
-def _service_problems(name: str, service: Mapping[str, Any], tls: Mapping[str, Any]) -> Iterator[str]:
+def _service_problems(said: str, hosts: str, service: Mapping[str, Any], tls: Mapping[str, Any]) -> Iterator[str]:
     automatic = tls.get("automatic", False)
     if not isinstance(automatic, bool):
-        yield f"{name}.automatic is `{automatic}`: write true or false."
+        yield f"{said} is `{automatic}`: write true or false."
     if automatic is not True:
         return
     own = [key for key in ("file", "pem") if tls.get(key)]
     if own:
-        yield f"{name} has both automatic and {own[0]}: leave one of them out."
+        yield f"{said.removesuffix('.automatic')} has both automatic and {own[0]}: leave one of them out."
     if not service["hosts"]:
-        yield f"{name}.automatic is true, but the service has no `hosts`: name those the certificate is for."
+        yield f"{said} is true, but the service has no `{hosts}`: name those the certificate is for."
     for host in service["hosts"]:
         if _is_address(host):
-            yield f"{name}.automatic is true, and `hosts` has the address {host}: name a host; issuers certify names."
+            yield f"{said} is true, and `{hosts}` has the address {host}: name a host; issuers certify names."
 
 
 def _is_address(text: object) -> bool:

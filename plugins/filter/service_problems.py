@@ -105,12 +105,19 @@ _SHARED = (
 )
 
 
+# Where the guide's API has it.
+_GUIDES = {"hosts": "backend_app_hosts", "tls": "backend_app_tls_automatic"}
+
+
 def _differences(service: Service, first: tuple[str, Service], host: str) -> Iterator[str]:
     for key in _SHARED:
         if service[key] != first[1][key]:
+            said, mend = f"{service['name']}.{key}", "site_services"
+            if service["guide"] and key in _GUIDES:
+                said, mend = _GUIDES[key], "it"
             yield (
-                f"{service['name']}.{key} is not the same on {first[0]} and {host}, but the balancers need one: set "
-                "site_services in group_vars/all.yml."
+                f"{said} is not the same on {first[0]} and {host}, but the balancers need one: set {mend} in "
+                "group_vars/all.yml."
             )
 
 
@@ -199,9 +206,10 @@ def _ready_problems(name: str, service: Service) -> Iterator[str]:
 
 
 def _request_problems(name: str, service: Service) -> Iterator[str]:
+    hosts = _GUIDES["hosts"] if service["guide"] else f"{name}.hosts"
     for host in service["hosts"]:
         if not _HOST.fullmatch(host.lower()):
-            yield f'{name}.hosts has "{host}", which is no host name: write it without scheme, port, path and wildcard.'
+            yield f'{hosts} has "{host}", which is no host name: write it without scheme, port, path and wildcard.'
     for path in service["paths"]:
         if not _PATH.fullmatch(path.rstrip("/") or "/"):
             yield (
@@ -302,9 +310,13 @@ def _together(services: Sequence[Service]) -> Iterator[str]:
     for cookie in dict.fromkeys(each for each in cookies if cookies.count(each) > 1):
         who = [f"site_services.{service['name']}" for service in services if service["sticky"] == cookie]
         yield f"{' and '.join(who)} have the same cookie, {cookie} (sticky): give each a name of its own."
-    routes = [(route, service["name"]) for service in services for route in service["routes"]]
+    routes = [
+        (route, _GUIDES["hosts"] if service["guide"] else f"site_services.{service['name']}")
+        for service in services
+        for route in service["routes"]
+    ]
     for route, count in Counter(route for route, _ in routes).items():
-        who = [f"site_services.{name}" for name in dict.fromkeys(name for each, name in routes if each == route)]
+        who = list(dict.fromkeys(said for each, said in routes if each == route))
         asked = route.rstrip("/") or "/"
         if len(who) > 1:
             yield f"{' and '.join(who)} both get what is asked as {asked} (hosts and paths): leave one of them out."

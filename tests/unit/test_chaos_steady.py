@@ -22,7 +22,7 @@ from evenkeel.chaos.run.steady import (
     samples_problem,
     states_problem,
 )
-from evenkeel.load.failures import RESET
+from evenkeel.load.failures import CERTIFICATE, RESET
 from evenkeel.load.records import Record, Run
 from evenkeel.load.settings import Settings, parse_mix
 
@@ -138,10 +138,10 @@ def test_alerts_that_nobody_evaluates_do_not_say_that_all_is_well() -> None:
     assert firing(good) == ["A of backend-1"]
 
 
-def run(*, late: float = 0.001, failures: int = 0, share: float = 1.0) -> Run:
+def run(*, late: float = 0.001, failures: int = 0, share: float = 1.0, kind: str = RESET) -> Run:
     settings = Settings("http://127.0.0.1", parse_mix(["GET /=1"]), rate=50)
     records = [
-        Record(number / 50, late, 0.01, "GET", "/", False, 200, "one", "v1", RESET if number < failures else "")
+        Record(number / 50, late, 0.01, "GET", "/", False, 200, "one", "v1", kind if number < failures else "")
         for number in range(500)
         if number % 100 < share * 100
     ]
@@ -154,6 +154,7 @@ def run(*, late: float = 0.001, failures: int = 0, share: float = 1.0) -> Run:
         (run(), ""),
         (run(late=0.6), "This machine can't send 50 requests per second: The generator was up to 0.600 s late"),
         (run(failures=2), "Before any fault 2 of 500 requests failed, the first one GET / by reset"),
+        (run(failures=2, kind=CERTIFICATE), "This machine trusts no certificate that 127.0.0.1 shows: mend that"),
         (run(share=0.5), "Before any fault the site answers 5"),
         (Run(0.0, Settings("http://127.0.0.1", parse_mix(["GET /=1"]))), "This machine can't send 110"),
     ],

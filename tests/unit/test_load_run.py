@@ -342,4 +342,4 @@ def test_by_https_the_host_is_asked_for_and_verified(tmp_path: Path, verify: boo
     found = asyncio.run(run())
     assert asked == {"shop.example.com"}
     # Nobody trusts the one who has signed it.
-    assert found.failures == ({"GET": {"connect": 5}, "POST": {"connect": 5}} if verify else {})
+    assert found.failures == ({"GET": {"certificate": 5}, "POST": {"certificate": 5}} if verify else {})

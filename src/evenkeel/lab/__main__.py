@@ -10,19 +10,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from evenkeel.errors import EvenkeelError
-from evenkeel.lab import engine, hosts, images, inventory, mirror
+from evenkeel.lab import engine, hosts, images, inventory, issuer, mirror
 from evenkeel.lab.kinds import DEFAULT_KIND, KINDS
 from evenkeel.lab.settings import DEFAULT_NAME, PROJECT, Lab, host_list, parse_hosts, parse_subnet, site_names
 from evenkeel.lab.system import install, say
 
 
-def up(lab: Lab, base: str, kind: str) -> None:
+def up(lab: Lab, base: str, kind: str, *, tls: bool) -> None:
     """Bring the lab's hosts up and write its inventory; what is up already is kept.
 
     Args:
         lab: the lab.
         base: the image or distribution that was asked for; empty for the kind's own.
         kind: one of KINDS.
+        tls: whether with an issuer of certificates, and the site by TLS.
 
     Raises:
         EvenkeelError: something is missing that the user must mend.
@@ -43,6 +44,10 @@ def up(lab: Lab, base: str, kind: str) -> None:
     hosts.ensure_network(lab)
     hosts_of_kind.ensure_hosts(lab, chosen)
     variables = hosts_of_kind.variables(lab) | mirror.ensure_mirror(lab, chosen, images.host_image(chosen))
+    if tls:
+        variables |= issuer.ensure_issuer(lab)
+    else:
+        hosts.remove(issuer.container(lab))
     hosts_of_kind.wait_for_hosts(lab)
     lab.inventory.parent.mkdir(parents=True, exist_ok=True)
     lab.inventory.write_text(inventory.render(lab, variables))
@@ -55,6 +60,7 @@ def down(lab: Lab) -> None:
         kind.remove_hosts(lab)
     if engine.answers():
         hosts.remove(mirror.container(lab))
+        hosts.remove(issuer.container(lab))
         if engine.succeeds("network", "inspect", lab.prefix):
             engine.docker("network", "rm", lab.prefix)
     else:
@@ -81,8 +87,8 @@ def _lock(lab: Lab, *, wait: bool) -> Iterator[None]:
 def _published(arguments: argparse.Namespace) -> dict[str, dict[int, int]]:
     if not arguments.publish:
         return {}
-    site, stats, prometheus, grafana = arguments.publish
-    return {"balancer": {site: 80, stats: 8404, prometheus: 9090, grafana: 3000}}
+    site, tls, stats, prometheus, grafana = arguments.publish
+    return {"balancer": {site: 80, tls: 443, stats: 8404, prometheus: 9090, grafana: 3000}}
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -95,9 +101,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--subnet", default="10.213.77.0/24", help="the network of the hosts")
     parser.add_argument("--ssh-port", type=int, default=2200, help="the first host's SSH port; the others follow")
     parser.add_argument(
-        "--publish", nargs=4, type=int, metavar=("SITE", "STATS", "PROMETHEUS", "GRAFANA"), help="the balancer's ports"
+        *("--publish",),
+        nargs=5,
+        type=int,
+        metavar=("SITE", "TLS", "STATS", "PROMETHEUS", "GRAFANA"),
+        help="the balancer's ports",
     )
     parser.add_argument("--base", default="", help=f"the image to build hosts on ({images.DEFAULT_BASE})")
+    parser.add_argument("--tls", action="store_true", help="an issuer of certificates too, and the site by TLS")
     return parser.parse_args(argv)
 
 
@@ -114,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if arguments.command == "engine":
                 engine.ensure_engine()
             elif arguments.command == "up":
-                up(lab, arguments.base, arguments.kind)
+                up(lab, arguments.base, arguments.kind, tls=arguments.tls)
             else:
                 down(lab)
     except EvenkeelError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ class Authority:
         return self._between.public_bytes(_PEM).decode()
 
     def certificate(self, *hosts: str, key: Key, days: tuple[float, float] = (-1, 90)) -> str:
-        """Return a certificate for hosts, valid from and to so many days from now, as PEM."""
+        """Return a certificate for hosts, names or addresses, valid from and to so many days from now, as PEM."""
         made = self._sign(hosts[0], key, "Test Issuer", self._key, hosts=hosts, days=days)
         return made.public_bytes(_PEM).decode()
 
@@ -79,9 +80,16 @@ class Authority:
             usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
             builder = builder.add_extension(usage, critical=True)
         if hosts:
-            names = x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts])
+            names = x509.SubjectAlternativeName([_name(host) for host in hosts])
             builder = builder.add_extension(names, critical=False)
         return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def main(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ DEFAULT_NAME = "lab"
 _FIRST_ADDRESS = 10
 _GATEWAY = 1
 _MIRROR_ADDRESS = 2
+_ISSUER_ADDRESS = 3
 REACHED_BY = ("ipv4", "ipv6", "name")
 
 
@@ -81,6 +82,11 @@ class Lab:
     def mirror_address(self) -> str:
         """The mirror's address in the lab's network."""
         return str(self.subnet[_MIRROR_ADDRESS])
+
+    @property
+    def issuer_address(self) -> str:
+        """The issuer's address in the lab's network, where it has one."""
+        return str(self.subnet[_ISSUER_ADDRESS])
 
     def container(self, host: Host) -> str:
         """The name of a host's container; the engine's DNS gives it to the others."""

@@ -6,7 +6,8 @@ import errno
 
 import aiohttp
 
-CONNECT = "connect"  # no connection came about: refused, unreachable, no TLS, a certificate that is not trusted
+CONNECT = "connect"  # no connection came about: refused, unreachable, no TLS
+CERTIFICATE = "certificate"  # by TLS, of no certificate that this machine trusts for the asked host
 RESET = "reset"  # the connection ended before the whole answer was there
 TIMEOUT = "timeout"  # the answer was not there in time, in whatever phase
 STATUS = "status"  # answered, with a status of 400 or more
@@ -14,7 +15,7 @@ GARBAGE = "garbage"  # what came is not HTTP
 LOCAL = "local"  # this machine ran out of ports, files or memory: nothing the server did
 UNFINISHED = "unfinished"  # cut off by a second signal
 
-KINDS = (CONNECT, RESET, TIMEOUT, STATUS, GARBAGE, LOCAL)
+KINDS = (CONNECT, CERTIFICATE, RESET, TIMEOUT, STATUS, GARBAGE, LOCAL)
 _LOCAL = {errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -29,6 +30,8 @@ def kind(error: BaseException) -> str:
         return LOCAL
     if isinstance(cause, TimeoutError):
         return TIMEOUT
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return CERTIFICATE
     if isinstance(cause, aiohttp.ClientConnectorError):
         return CONNECT
     # A payload error is an answer cut off in its body.

@@ -16,7 +16,7 @@ from evenkeel.chaos.record.haproxy import Row, Sample
 from evenkeel.chaos.record.plan import Plan, parse_plan, read_plan
 from evenkeel.chaos.run.supervisor import is_supervised
 from evenkeel.errors import EvenkeelError
-from evenkeel.load import analysis
+from evenkeel.load import analysis, failures
 from evenkeel.load.records import Run, read
 from evenkeel.load.schedule_check import check_schedule
 from evenkeel.web import session
@@ -114,6 +114,11 @@ def load_problem(run: Run, floor: float) -> str:
     failed = analysis.failed(run.records)
     if failed:
         each = failed[0]
+        if each.failure == failures.CERTIFICATE:
+            return (
+                f"This machine trusts no certificate that {run.settings.host} shows: mend that, or set "
+                "chaos_verify: false where the issuer is your own."
+            )
         return (
             f"Before any fault {len(failed)} of {len(run.records)} requests failed, the first one {each.method} "
             f"{each.path} by {each.failure}{f' {each.status}' if each.status else ''}: mend the site first."
