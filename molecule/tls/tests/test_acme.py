@@ -171,6 +171,66 @@ def test_balancer_that_asks_is_lost_half_way_and_the_other_finishes(scenario: Sc
     assert both(scenario) == {new}
 
 
+# $1 is present or cleanup, $2 the record's name, $3 its value.
+HOOK = """#!/bin/sh
+set -eu
+case $1 in
+    present) change="update add $2 60 TXT $3" ;;
+    cleanup) change="update delete $2 TXT" ;;
+esac
+printf 'server %s\\nzone example.com\\n%s\\nsend\\n' "$SERVER" "$change" | nsupdate
+"""
+NAMED = """
+options { directory "/var/cache/bind"; recursion no; listen-on { any; }; };
+zone "example.com" { type primary; file "/var/cache/bind/example.com.zone"; allow-update { any; }; };
+"""
+ZONE = """$TTL 60
+@ SOA ns.example.com. admin.example.com. 1 3600 600 86400 60
+@ NS ns.example.com.
+ns A %s
+"""
+
+
+def test_records_in_dns_answer_the_issuer_where_nothing_leads_to_the_balancers(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    other, server = scenario.host("tls-2"), scenario.addresses["tls-2"]
+    install = "DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends bind9-dnsutils"
+    other.check_output(f"{install} bind9 && systemctl stop named")
+    scenario.host("tls-1").check_output(install)
+    other.check_output("printf %s %s >/etc/bind/named.conf", "%s", NAMED)
+    other.check_output("printf %s %s >/var/cache/bind/example.com.zone", "%s", ZONE % server)
+    other.check_output("chown -R bind: /var/cache/bind && systemctl start named")
+    # An issuer that asks nobody else for names, and these lead nowhere.
+    other.check_output("sed 's/14000/14001/; s/15000/15001/' /etc/pebble.json >/etc/pebble-dns.json")
+    issuer = "systemd-run --unit=pebble-dns --setenv=PEBBLE_VA_NOSLEEP=1 pebble -config /etc/pebble-dns.json"
+    other.check_output(f"{issuer} -dnsserver {server}:53")
+    old = both(scenario)
+    (tmp_path / "hook").write_text(HOOK)
+    settings: dict[str, Any] = {"acme_dns_hook": str(tmp_path / "hook"), "acme_dns_env": {"SERVER": server}}
+    settings["acme_directory"] = "https://issuer.example.com:14001/dir"
+    for name in NAMES:
+        scenario.host(name).check_output(f"cp /etc/resolv.conf /root/ && echo nameserver {server} >/etc/resolv.conf")
+    try:
+        converge(scenario, "-e", json.dumps(settings))
+        (new,) = both(scenario)
+        assert new not in old
+        assert "Pebble" in issuer_of(new)
+        said = other.check_output("journalctl --unit=named --output=cat")
+        for name in (NAME, f"www.{NAME}"):
+            assert f"adding an RR at '_acme-challenge.{name}' TXT" in said
+            assert f"deleting rrset at '_acme-challenge.{name}' TXT" in said
+        # A record that nobody can write, of a name that the issuer has not seen: the advice is not about port 80.
+        settings |= {"names": [NAME, "lost.example.com"], "acme_dns_env": {"SERVER": "nobody.invalid"}}
+        text = " ".join(converge(scenario, "-e", json.dumps(settings), wanted=2).split())
+        assert "look what acme_dns_hook has written" in text
+    finally:
+        other.check_output("systemctl stop named pebble-dns")
+        for name in NAMES:
+            scenario.host(name).check_output("cp /root/resolv.conf /etc/resolv.conf")
+    assert recap(converge(scenario))["tls-1"]["failed"] == 0
+
+
 def shows(address: str) -> bool:
     try:
         return bool(shown(address, NAME))
