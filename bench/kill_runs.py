@@ -7,12 +7,14 @@ one had, and the site is looked at: containers, drains, lock, releases.json, wha
 are half there, the front door. A last run must find nothing to do.
 
 ``settings`` is site.yml with other settings, under load: no GET may fail, from before the kill until all is mended.
+``surge`` is deploy.yml of a service with a ``surge_port``, all backends at once, under load too.
 ``cold`` is site.yml on hosts that have nothing yet. Each kill gets hosts of its own, in a lab that is made and removed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import shutil
 import subprocess
@@ -34,7 +36,13 @@ from under_load import BUSY, WARM_UP, load
 from evenkeel.load.records import read
 
 _VERSIONS, _THREADS = count(1), count(129)
-_PLAYBOOKS = ["deploy", "rollback", "site", "settings", "cold"]
+_PLAYBOOKS = ["deploy", "rollback", "site", "settings", "surge", "cold"]
+_UNDER_LOAD = ("settings", "surge")
+# The guide's API as a description of one's own. What is null there is the guide's alone.
+_SURGE = (
+    "{{ topology_guide_api | dict2items | rejectattr('value', 'none') | items2dict"
+    " | combine({'surge_port': 8081, 'version': surge_version, 'ready': {'path': '/readyz'}}) }}"
+)
 # What a writer that was cut off leaves beside the file: Ansible's, and dpkg's.
 _DRAFTS = (
     "find /etc /usr/local /opt /var/lib/evenkeel -xdev -name '.ansible_tmp*' -o -name '*.dpkg-new' "
@@ -49,6 +57,9 @@ def command(playbook: str) -> list[str]:
     if playbook in ("site", "settings"):
         number = next(_THREADS)
         return ["site.yml", "-e", f"backend_app_threads={number}", "-e", f"haproxy_timeout_queue={number}s"]
+    if playbook == "surge":
+        settings = {"site_services": {"app": _SURGE}, "surge_version": f"4.{next(_VERSIONS)}.0", "deploy_batch": "100%"}
+        return ["deploy.yml", "-e", json.dumps(settings)]
     if playbook == "deploy":
         return ["deploy.yml", "-e", f"backend_app_version=3.{next(_VERSIONS)}.0"]
     return ["rollback.yml"]
@@ -137,7 +148,7 @@ def kill_once(
     """Kill a run, let the next one mend it, and say what came of it; "" is at its end where nothing is wrong."""
     found: list[str] = []
     with ExitStack() as stack:
-        if playbook == "settings":
+        if playbook in _UNDER_LOAD:
             stack.enter_context(loaded(scenario, found))
         where = kills.killed(scenario, line, partial(_from, at[0]), at[1])
         found += kills.mended(scenario, *plain)
@@ -164,6 +175,9 @@ def main() -> int:
                 scenario = stack.enter_context(fresh(arguments))
             else:
                 scenario = Scenario.of(arguments.inventory.resolve())
+            # The second port is opened by site.yml, and deploy.yml has no say in that.
+            if playbook == "surge":
+                timed(scenario, ["site.yml", *command("surge")[1:]])
             # The first has to leave something to roll back to.
             if playbook == "rollback":
                 timed(scenario, command("deploy"))
@@ -176,7 +190,8 @@ def main() -> int:
             at = times[-1] * (number + draw.random()) / arguments.moments
             task = bisect_right(times, at)
             line = command(playbook)
-            plain = line if number % 2 else line[:1]
+            # Without its description it is another service.
+            plain = line if number % 2 or playbook == "surge" else line[:1]
             with ExitStack() as stack:
                 if playbook == "cold":
                     scenario = stack.enter_context(fresh(arguments))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 from scenario import PROJECT, Scenario
-from under_load import states
+from under_load import stands_in, states
 
 LOCK = "/run/evenkeel-deploy.lock"
 DRAINED = "/run/evenkeel-drained"
@@ -118,7 +118,11 @@ def blemishes(scenario: Scenario) -> list[str]:
             found.append(f"{name} runs {image}, and releases.json says {recorded['current']}")
     if len(versions) > 1:
         found.append(f"versions differ: {', '.join(sorted(versions))}")
-    found += [f"{name} is {state}" for name, state in states(scenario).items() if state != "UP"]
+    found += [
+        f"{name} is {state}"
+        for name, state in states(scenario).items()
+        if state != ("MAINT" if stands_in(name) else "UP")
+    ]
     left = on_host(scenario, "balancer", f"ls -d {LOCK} {DRAINED}/*/* 2>/dev/null || true").split()
     found += [f"{path} is left" for path in left]
     running = requests.get(f"http://{scenario.addresses['balancer']}:8404/digest", timeout=60).text

@@ -32,11 +32,12 @@ def registries_config(registries: Mapping[str, Mapping[str, Any]]) -> str:
     return json.dumps({"auths": auths}, indent=2, sort_keys=True) + "\n"
 
 
-def pull_problem(host: str, reference: str, message: str, registries: Mapping[str, Any]) -> str:
-    """Return why an image can't be pulled, and how to mend that, a sentence.
+def registry_problem(host: str, action: str, reference: str, message: str, registries: Mapping[str, Any]) -> str:
+    """Return why an image can't be pulled or pushed, and how to mend that, a sentence.
 
     Args:
-        host: who pulls.
+        host: who does it.
+        action: ``pull`` or ``push``.
         reference: the image.
         message: what the engine said.
         registries: those with a login.
@@ -44,7 +45,7 @@ def pull_problem(host: str, reference: str, message: str, registries: Mapping[st
     first = reference.partition("/")[0]
     registry = first if re.search(r"[.:]|^localhost$", first) and "/" in reference else "docker.io"
     said = " ".join(message.split())
-    sentence = f"{host} can't pull {reference}, and nothing was stopped."
+    sentence = f"{host} can't {action} {reference}, and nothing was stopped."
     if re.search(r"unauthorized|authentication|denied|credential|401|403", said, re.IGNORECASE):
         known = registry in registries
         what = f"check the login of {registry} in site_registries" if known else f"add {registry} to site_registries"
@@ -107,6 +108,6 @@ class FilterModule:
             "folder_bases": folder_bases,
             "folder_digest": folder_digest,
             "folder_files": folder_files,
-            "pull_problem": pull_problem,
+            "registry_problem": registry_problem,
             "registries_config": registries_config,
         }

@@ -105,8 +105,14 @@ _SHARED = (
 )
 
 
+# A registry's host, which has a dot or a port, and a path of small letters. Without a host it would be Docker Hub's.
+_REPOSITORY = re.compile(r"(?=[^/]*[.:]|localhost/)[\w.-]+(:\d+)?(/[a-z0-9._-]+)+")
 # Where the guide's API has it.
-_GUIDES = {"hosts": "backend_app_hosts", "tls": "backend_app_tls_automatic"}
+_GUIDES = {
+    "hosts": "backend_app_hosts",
+    "tls": "backend_app_tls_automatic",
+    "build.registry": "backend_app_build_registry",
+}
 
 
 def _differences(service: Service, first: tuple[str, Service], host: str) -> Iterator[str]:
@@ -152,6 +158,13 @@ def _image_problems(name: str, service: Service) -> Iterator[str]:
     folder = service["build"].get("folder", "")
     if folder and not (Path(folder) / "Dockerfile").is_file():
         yield f"{name}.build.folder is {folder}, where no Dockerfile is: name a folder on this machine that has one."
+    registry = service["build"].get("registry") or ""
+    if registry and not _REPOSITORY.fullmatch(str(registry)):
+        said = _GUIDES["build.registry"] if service["guide"] else f"{name}.build.registry"
+        yield (
+            f'{said} is "{registry}", which is no image\'s name in a registry: write '
+            "registry.example.com/team/name, without a tag."
+        )
     if service["image"] and not re.fullmatch(r"[\w.:/@-]+", service["image"]):
         yield f'{name}.image is "{service["image"]}", which is no reference: write registry/name:tag.'
     if service["version"] and not re.fullmatch(r"\w[\w.-]*|sha256:[0-9a-f]{64}", service["version"]):

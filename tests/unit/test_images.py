@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from images import folder_bases, folder_digest, folder_files, pull_problem, registries_config
+from images import folder_bases, folder_digest, folder_files, registries_config, registry_problem
 
 
 def test_digest_follows_names_contents_and_rights(tmp_path: Path) -> None:
@@ -63,6 +63,6 @@ def test_logins_are_written_as_docker_reads_them() -> None:
     ],
 )
 def test_pull_that_fails_is_one_sentence_with_its_mend(reference: str, message: str, wanted: str) -> None:
-    found = pull_problem("one", reference, message, {"r.example.com": {}})
+    found = registry_problem("one", "pull", reference, message, {"r.example.com": {}})
     assert found.startswith(f"one can't pull {reference}, and nothing was stopped.")
     assert wanted in found

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import requests
 from changes import played
-from described import SETTINGS, described, ids
+from described import DESCRIBED, SETTINGS, described, ids
 from leaks import seen
 from scenario import Scenario
 
@@ -96,6 +96,24 @@ def test_login_is_needed_and_secrets_stay_secret(scenario: Scenario, image: str,
     assert "docker inspect" in " ".join(seen(host, "plum-tree-32"))
     assert "pear-tree-31" in " ".join(seen(host, "pear-tree-31"))
     host.check_output("rm /var/tmp/planted")
+
+
+def test_image_is_built_by_one_host_and_pulled_by_the_others(scenario: Scenario, image: str, tmp_path: Path) -> None:
+    name = f"{image.rpartition('/')[0]}/pictures"
+    (tmp_path / "logins.json").write_text(
+        json.dumps({"site_registries": {image.partition("/")[0]: {"username": USER, "password": PASSWORD}}})
+    )
+    build = {**DESCRIBED["pictures"]["build"], "registry": name}
+    with described(pictures={"build": build, "version": "2.0"}) as changed:
+        deploy = ("deploy.yml", "-i", changed, "-e", "service=pictures")
+        assert f"backend-1 can't push {name}:2.0-" in played(scenario, *deploy, wanted=2)
+        played(scenario, *deploy, "-e", f"@{tmp_path}/logins.json")
+    look = "docker inspect backend_pictures --format '{{.Image}} {{.Config.Image}}'"
+    # A build of its own would have an id of its own.
+    (running,) = {scenario.host(each).check_output(look) for each in scenario.backends}
+    assert " evenkeel.local/backend_pictures:2.0-" in running
+    named = [scenario.host(each).check_output("docker images --quiet %s", name) for each in scenario.backends]
+    assert named == [""] * len(scenario.backends)
 
 
 def test_login_that_is_no_longer_named_is_forgotten(scenario: Scenario, image: str) -> None:
