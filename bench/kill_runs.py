@@ -7,7 +7,7 @@ one had, and the site is looked at: containers, drains, lock, releases.json, wha
 are half there, the front door. A last run must find nothing to do.
 
 ``settings`` is site.yml with other settings, under load: no GET may fail, from before the kill until all is mended.
-``surge`` is deploy.yml of a service with a ``surge_port``, all backends at once, under load too.
+``surge`` is deploy.yml of a service with a ``surge_port``, two backends at once, under load too.
 ``cold`` is site.yml on hosts that have nothing yet. Each kill gets hosts of its own, in a lab that is made and removed.
 """
 
@@ -58,7 +58,7 @@ def command(playbook: str) -> list[str]:
         number = next(_THREADS)
         return ["site.yml", "-e", f"backend_app_threads={number}", "-e", f"haproxy_timeout_queue={number}s"]
     if playbook == "surge":
-        settings = {"site_services": {"app": _SURGE}, "surge_version": f"4.{next(_VERSIONS)}.0", "deploy_batch": "100%"}
+        settings = {"site_services": {"app": _SURGE}, "surge_version": f"4.{next(_VERSIONS)}.0", "deploy_batch": 2}
         return ["deploy.yml", "-e", json.dumps(settings)]
     if playbook == "deploy":
         return ["deploy.yml", "-e", f"backend_app_version=3.{next(_VERSIONS)}.0"]
@@ -181,8 +181,9 @@ def main() -> int:
             # The first has to leave something to roll back to.
             if playbook == "rollback":
                 timed(scenario, command("deploy"))
-            times = timed(scenario, command(playbook))
-            if left := settled(scenario, *command(playbook)[:1]) if playbook == "cold" else kills.blemishes(scenario):
+            whole = command(playbook)
+            times = timed(scenario, whole)
+            if left := settled(scenario, *whole) + kills.blemishes(scenario):
                 raise SystemExit(f"A whole run of {playbook} is no success: {'; '.join(left)}")
         draw = random.Random(f"{arguments.seed} {playbook}")
         for number in range(arguments.moments):
