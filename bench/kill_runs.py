@@ -27,6 +27,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import count
 from pathlib import Path
+from textwrap import shorten
 
 import kills
 import requests
@@ -153,7 +154,7 @@ def kill_once(
         where = kills.killed(scenario, line, partial(_from, at[0]), at[1])
         found += kills.mended(scenario, *plain)
     found += settled(scenario, *plain)
-    print(f"{' '.join(line)} killed {at[1]:.1f} s after task {where or 'none: it had ended'}", flush=True)
+    print(f"{shorten(' '.join(line), 100)} killed {at[1]:.1f} s after task {where or 'none: it had ended'}", flush=True)
     return "; ".join(found)
 
 
@@ -198,7 +199,7 @@ def main() -> int:
                     scenario = stack.enter_context(fresh(arguments))
                 found = kill_once(scenario, playbook, line, plain, (task, at - times[task - 1]))
             good, bad = (good, bad + 1) if found else (good + 1, bad)
-            print(f"  then {' '.join(plain)}: {found or 'mended'}", flush=True)
+            print(f"  then {shorten(' '.join(plain), 100)}: {found or 'mended'}", flush=True)
     print(f"{good + bad} kills, {good} mended")
     return int(bool(bad))
 

@@ -65,4 +65,6 @@ def test_logins_are_written_as_docker_reads_them() -> None:
 def test_pull_that_fails_is_one_sentence_with_its_mend(reference: str, message: str, wanted: str) -> None:
     found = registry_problem("one", "pull", reference, message, {"r.example.com": {}})
     assert found.startswith(f"one can't pull {reference}, and nothing was stopped.")
+    pushed = registry_problem("one", "push", reference, message, {"r.example.com": {}})
+    assert pushed == found.replace("can't pull", "can't push")
     assert wanted in found
