@@ -71,7 +71,10 @@ _MOVING |= {"snapshot", "stable", "testing", "unstable"}
 # A tag or a digest.
 VERSION = r"\w[\w.-]*|sha256:[0-9a-f]{64}"
 # Settings of the guide's API, which runs where nothing is described.
-_GUIDES = ("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds")
+_GUIDES = (
+    *("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds"),
+    *("hosts", "tls_automatic", "build_registry"),
+)
 _GROUPS = ("backends", "balancers", "monitoring")
 # What playbooks take with -e besides what their argument_specs have.
 _WORDS = {"remove", "service", "version"}
@@ -334,7 +337,8 @@ class _Settings:
         for host in self.places.get("services", {}):
             if self._allowed(host, "site_services", {}):
                 for name in _GUIDES:
-                    if f"backend_app_{name}" in self.raw[host]:
+                    # An empty one counts for nothing anyhow; `make lab TLS=yes` leaves them so.
+                    if self._allowed(host, f"backend_app_{name}", ""):
                         self._say(
                             host,
                             f"backend_app_{name} is set for {{hosts}} and counts for the guide's API alone, which does "

@@ -51,8 +51,9 @@ def ensure_issuer(lab: Lab) -> dict[str, object]:
         "acme_ca_file": str(trusted),
         "acme_email": f"admin@{SITE}",
         "acme_accept_tos": True,
-        "backend_app_hosts": [SITE],
-        "backend_app_tls_automatic": True,
+        # Services of one's own have hosts and certificates of their own.
+        "backend_app_hosts": f"{{{{ [] if site_services | default({{}}) else ['{SITE}'] }}}}",
+        "backend_app_tls_automatic": "{{ not site_services | default({}) }}",
         # This machine trusts the issuer no more than anybody else does.
         "chaos_verify": False,
     }
