@@ -15,6 +15,7 @@ LAB_BASE ?=
 KIND ?= container
 # yes: the lab has an issuer of certificates, and its site is asked by TLS.
 TLS ?=
+$(if $(filter-out yes no,$(TLS)),$(error TLS is `$(TLS)`: write yes, or leave it out))
 LAB_SUBNET ?= 10.213.77.0/24
 LAB_SSH_PORT ?= 2200
 LAB_SITE_PORT ?= 8080

@@ -71,10 +71,9 @@ _MOVING |= {"snapshot", "stable", "testing", "unstable"}
 # A tag or a digest.
 VERSION = r"\w[\w.-]*|sha256:[0-9a-f]{64}"
 # Settings of the guide's API, which runs where nothing is described.
-_GUIDES = (
-    *("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds"),
-    *("hosts", "tls_automatic", "build_registry"),
-)
+_GUIDES = ("version", "image", "port", "workers", "threads", "keepalive_seconds", "factorial_max", "sleep_max_seconds")
+# Of these, empty ones say nothing: `make lab TLS=yes` leaves them so.
+_GUIDES_GIVEN = ("hosts", "tls_automatic", "build_registry")
 _GROUPS = ("backends", "balancers", "monitoring")
 # What playbooks take with -e besides what their argument_specs have.
 _WORDS = {"remove", "service", "version"}
@@ -336,9 +335,9 @@ class _Settings:
         """Say which settings of the guide's API count for nothing, since it does not run."""
         for host in self.places.get("services", {}):
             if self._allowed(host, "site_services", {}):
-                for name in _GUIDES:
-                    # An empty one counts for nothing anyhow; `make lab TLS=yes` leaves them so.
-                    if self._allowed(host, f"backend_app_{name}", ""):
+                given = [name for name in _GUIDES_GIVEN if self._allowed(host, f"backend_app_{name}", "")]
+                for name in (*_GUIDES, *given):
+                    if f"backend_app_{name}" in self.raw[host]:
                         self._say(
                             host,
                             f"backend_app_{name} is set for {{hosts}} and counts for the guide's API alone, which does "

@@ -171,7 +171,7 @@ def test_nobody_left_is_said_at_once_and_over_at_once(scenario: Scenario) -> Non
         balancer = scenario.host("balancer")
         wait_until(lambda: balancer.run(ask).rc == 0, "the first one serves")
         served = time.monotonic()
-        wait_until(lambda: answers(url), "the site answers again")
+        wait_until(lambda: answers(url), "the site answers again", seconds=10)
         recovery = time.monotonic() - served
         print(f"recovery {recovery:.2f} s")
         # Two seconds, and what it may take to see it.
