@@ -70,6 +70,36 @@ def test_power_is_given_once_and_cut_from_all_processes(host: tuple[Lab, Host, P
     subprocess.run(off, shell=True, check=True, timeout=120)
 
 
+@pytest.mark.parametrize(("flags", "library"), [("fpu avx512f", ""), ("fpu amx_tile", "./wide_registers.so")])
+def test_kernel_gets_help_only_with_registers_it_does_not_know(
+    host: tuple[Lab, Host, Path], monkeypatch: pytest.MonkeyPatch, flags: str, library: str
+) -> None:
+    lab, backend, folder = host
+    programs = settings.PROJECT.parent / "bin"
+    (programs / "linux.uml").write_text('#!/bin/sh\necho "with ${LD_PRELOAD:-nothing} for $1"\n')
+    (programs / "cc").write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\ncp "$3" "$2"\n')
+    (programs / "cc").chmod(0o755)
+    processor = folder / "cpuinfo"
+    processor.write_text(f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(uml, "_PROCESSOR", processor)
+    vm.write_power(lab, backend, uml, Path("/disk"))
+    assert [file.name for file in folder.glob("*.so")] == ([library.removeprefix("./")] if library else [])
+    subprocess.run([folder / "power-on"], check=True, timeout=120)
+    console = folder / "console.log"
+    while not console.exists() or "with" not in console.read_text():
+        pass
+    assert f"with {library or 'nothing'} for umid=evenkeel-some-backend-1" in console.read_text()
+
+
+def test_a_panic_is_told_before_its_trace(tmp_path: Path) -> None:
+    console = tmp_path / "console.log"
+    assert vm.last_words(console) == ""
+    console.write_text("mounted\n" * 9 + "set fp regs failed\n")
+    assert vm.last_words(console) == "mounted\n" * 4 + "set fp regs failed"
+    console.write_text(console.read_text() + "Kernel panic - not syncing: init is dead\n" + " [<60045fda>]\n" * 30)
+    assert vm.last_words(console).endswith("set fp regs failed\nKernel panic - not syncing: init is dead")
+
+
 @pytest.mark.parametrize(("program", "firewall"), [("/usr/bin/linux.uml", False), ("qemu-system-x86_64", True)])
 def test_kernel_without_rules_for_it_has_no_firewall(
     host: tuple[Lab, Host, Path], program: str, firewall: bool

@@ -54,16 +54,18 @@ def run(command: Sequence[str], *, cwd: Path | None = None, timeout: float = 900
     return done.stdout
 
 
-def install(program: str, package: str) -> None:
-    """Install a Debian or Ubuntu ``package`` where its ``program`` is missing; raises EvenkeelError if that fails."""
+def install(program: str, *packages: str) -> None:
+    """Install Debian's or Ubuntu's ``packages`` where a ``program`` is missing; raises EvenkeelError if that fails."""
     if shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"):
         return
+    names = " and ".join(packages)
+    missing = "which is missing here" if len(packages) == 1 else "which are missing here"
     if shutil.which("apt-get") is None:
-        raise EvenkeelError(f"`{program}` is missing and this machine has no apt-get: install {package} and try again.")
-    say(f"installing {package}, which is missing here")
+        raise EvenkeelError(f"`{program}` is missing and this machine has no apt-get: install {names} and try again.")
+    say(f"installing {names}, {missing}")
     environment = ["env", "DEBIAN_FRONTEND=noninteractive"]
     run(as_root([*environment, "apt-get", "update", "-q"]), failure="Reading the package lists failed")
     run(
-        as_root([*environment, "apt-get", "install", "-qy", "--no-install-recommends", package]),
-        failure=f"Installing {package} failed",
+        as_root([*environment, "apt-get", "install", "-qy", "--no-install-recommends", *packages]),
+        failure=f"Installing {names} failed",
     )

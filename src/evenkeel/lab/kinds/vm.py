@@ -63,8 +63,8 @@ class Provider(Protocol):
     def disk(self, folder: Path, base: str) -> Path:
         """Return the disk, in ``folder``, that all hosts on the image ``base`` begin with; raises EvenkeelError."""
 
-    def make_own_disk(self, folder: Path) -> None:
-        """Make in a host's folder what that host writes on, over ``base.disk`` there."""
+    def prepare(self, folder: Path) -> None:
+        """Make in a host's folder what it needs beside ``base.disk`` there; raises EvenkeelError."""
 
     def command(self, name: str, tap: str, mac: str, megabytes: int) -> list[str]:
         """Return what starts the host of a folder, which is the working folder then.
@@ -174,11 +174,15 @@ def wait_for_hosts(lab: Lab) -> None:
         key = (_folder(lab, host) / "ssh_host_ed25519_key.pub").read_text().split()
         lines.append(f"[127.0.0.1]:{host.ssh_port} {key[0]} {key[1]}\n")
     (lab.state / "known_hosts").write_text("".join(lines))
-    wait_for_ssh(lab, _BOOT_SECONDS, lambda host: _tail(_folder(lab, host) / "console.log"))
+    wait_for_ssh(lab, _BOOT_SECONDS, lambda host: last_words(_folder(lab, host) / "console.log"))
 
 
-def _tail(path: Path) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-5:]) if path.exists() else ""
+def last_words(console: Path) -> str:
+    """Return the last five lines of a console; of one that ends in a panic, those up to the panic."""
+    lines = console.read_text(errors="replace").splitlines() if console.exists() else []
+    # A panic is explained before its long trace.
+    panic = next((number for number, line in enumerate(lines) if line.startswith("Kernel panic")), len(lines))
+    return "\n".join(lines[: panic + 1][-5:])
 
 
 def exist(lab: Lab) -> bool:
@@ -300,7 +304,7 @@ def write_power(lab: Lab, host: Host, provider: Provider, disk: Path) -> None:
     # Programs take their arguments apart at spaces and commas, which this folder's path may have.
     (folder / "base.disk").unlink(missing_ok=True)
     (folder / "base.disk").symlink_to(disk)
-    provider.make_own_disk(folder)
+    provider.prepare(folder)
     quoted = shlex.join(provider.command(name, tap(host), mac(host), _MEGABYTES)).replace("'", "'\\''")
     # The last says that all the others are there.
     for state, text in (("off", _POWER_OFF), ("on", _POWER_ON)):

@@ -109,8 +109,8 @@ def disk(folder: Path, base: str) -> Path:
     return image(folder, *source(*images.release(base)))
 
 
-def make_own_disk(folder: Path) -> None:
-    """Make a host's own disk over ``base.disk``."""
+def prepare(folder: Path) -> None:
+    """Make in a host's folder its own disk over ``base.disk``."""
     form = ["-q", "-f", "qcow2", "-F", "qcow2", "-b", "base.disk"]
     run(["qemu-img", "create", *form, "disk.qcow2", _DISK], cwd=folder)
 

@@ -15,12 +15,21 @@ from evenkeel.lab.system import as_root, install, run, say
 
 _MODULES = Path("/usr/lib/uml/modules")
 _DISK = "8G"
+_PROCESSOR = Path("/proc/cpuinfo")
+_WIDE_REGISTERS = PROJECT / "lab" / "vm" / "wide_registers.c"
 
 
 def ensure_tools() -> None:
     """Install what is missing; raises EvenkeelError."""
     install("linux.uml", "user-mode-linux")
     install("mke2fs", "e2fsprogs")
+    if _has_wide_registers():
+        install("cc", "gcc", "libc6-dev")
+
+
+def _has_wide_registers() -> bool:
+    """Return whether this processor has registers that this kernel knows nothing of: without help it panics then."""
+    return "amx_tile" in _PROCESSOR.read_text().split()
 
 
 def memory() -> tuple[str, int]:
@@ -59,13 +68,21 @@ def disk(folder: Path, base: str) -> Path:
     return path
 
 
-def make_own_disk(_: Path) -> None:
-    """Do nothing: this kernel makes a file of its own for what differs from ``base.disk``."""
+def prepare(folder: Path) -> None:
+    """Put beside a host what its kernel needs here; a disk of its own it makes itself, over ``base.disk``."""
+    if _has_wide_registers():
+        library = str(folder / "wide_registers.so")
+        run(
+            ["cc", "-O2", "-shared", "-fPIC", "-o", library, str(_WIDE_REGISTERS)],
+            failure=f"Building {_WIDE_REGISTERS.name} failed",
+        )
 
 
 def command(name: str, tap: str, mac: str, megabytes: int) -> list[str]:
     """Return what starts a host in its folder; arguments as in :meth:`evenkeel.lab.kinds.vm.Provider.command`."""
     return [
+        # A reboot is this program starting itself again, with this environment.
+        *(["env", "LD_PRELOAD=./wide_registers.so"] if _has_wide_registers() else []),
         shutil.which("linux.uml") or "/usr/bin/linux.uml",
         f"umid={name}",
         "uml_dir=.",
