@@ -104,7 +104,7 @@ def test_logins_to_registries_may_be_set() -> None:
         ("cpu_monitor_interval", "fast", "where a number is meant"),
         ("grafana_port", 70000, "grafana_port of lb is 70000: set it to a number from 1 to 65535"),
         ("haproxy_redispatch", "maybe", "neither true nor false"),
-        ("haproxy_http_reuse", "sometimes", "none of never, safe, aggressive, always"),
+        ("haproxy_http_reuse", "sometimes", "none of auto, never, safe, aggressive, always"),
         ("haproxy_retry_methods", "GET", "where a list is meant"),
         ("docker_daemon_options", "{}", "where a mapping is meant"),
         (

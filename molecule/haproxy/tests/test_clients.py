@@ -16,7 +16,7 @@ import requests
 from scenario import Scenario, wait_until
 
 CONVERGE = "molecule/haproxy/converge.yml"
-# Answers with the headers that it got; /hold waits until it is let go.
+# Answers with the headers that it got, and the port that it was asked from; /hold waits until it is let go.
 SERVER = """
 import http.server, json, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -24,11 +24,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         while self.path == "/hold" and not os.path.exists("/run/let-go"):
             time.sleep(0.05)
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = json.dumps(self.headers.items()).encode()
         self.send_response(200)
+        self.send_header("X-Port", str(self.client_address[1]))
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    do_POST = do_GET
     def log_message(self, *_): pass
 http.server.ThreadingHTTPServer.request_queue_size = 128
 http.server.ThreadingHTTPServer(("127.0.0.1", 9001), Handler).serve_forever()
@@ -164,6 +167,24 @@ def test_dots_in_names_are_served(address: str) -> None:
 )
 def test_malformed_requests_are_refused_here(address: str, head: bytes) -> None:
     assert raw(address, head).startswith((b"HTTP/1.1 400", b"HTTP/1.0 400"))
+
+
+def test_only_what_may_be_tried_again_comes_on_a_used_connection(host: Any, address: str) -> None:
+    version = re.search(r"version (\d+)", host.check_output("haproxy -v"))
+    again, own = [], []
+    with requests.Session() as client:
+
+        def port(method: str, body: str = "") -> str:
+            answer = client.request(method, f"http://{address}:8080/", data=body, timeout=60)
+            assert answer.status_code == 200
+            return answer.headers["X-Port"]
+
+        for _ in range(3):
+            again.append(port("GET"))
+            own.extend([port("POST"), port("POST", "text"), port("GET", "text")])
+    used = 1 if version and int(version[1]) >= 3 else len(again)
+    assert len(set(again)) == used, "HAProxy can't tell them apart before 3.0"
+    assert len({*again, *own}) == used + len(own)
 
 
 @pytest.mark.usefixtures("strict")
