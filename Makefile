@@ -173,7 +173,7 @@ molecule-%: $(VENV)/ready ## Run one scenario, such as molecule-haproxy
 	  echo "Failed in $*:"; cat "$$failed"; exit $$status; }
 
 .PHONY: bench
-bench: bench-failover bench-images bench-load bench-plays bench-scale bench-tls ## Measure what the tests can't: all benchmarks, on the lab
+bench: bench-failover bench-images bench-load bench-data-path bench-plays bench-scale bench-tls ## Measure what the tests can't: all benchmarks, on the lab
 
 .PHONY: bench-failover
 bench-failover: $(VENV)/ready ## What clients of the lab see of each fault (about half an hour)
@@ -198,6 +198,10 @@ bench-scale: $(VENV)/ready ## What grows with the number of backends, up to 1000
 .PHONY: bench-load
 bench-load: $(VENV)/ready ## What the load generator sends from one core
 	python bench/load_generator.py
+
+.PHONY: bench-data-path
+bench-data-path: $(VENV)/ready ## What the balancer costs, against requests straight to a backend (a lab with BACKENDS=1; needs h2load)
+	PYTHONPATH=src:molecule/shared $(WITH_ARGS) python bench/data_path.py --inventory inventories/lab/hosts.yml
 
 .PHONY: bench-tls
 bench-tls: $(VENV)/ready ## What TLS costs at the lab's front door, against plain text (a few minutes; needs h2load)
