@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from changes import played
+from h2load import asked
 from scenario import Scenario
 
 from evenkeel.lab.engine import docker
@@ -71,25 +71,16 @@ def used(host: Any, name: str) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def load(container: str, url: str, options: Sequence[str], log: Path) -> list[list[int]]:
-    """Send requests from a container's network.
-
-    Returns:
-        Start, status and duration of each, in microseconds; exits where one is not answered with 200.
-    """
-    log.unlink(missing_ok=True)
+def load(container: str, url: str, options: Sequence[str], log: Path) -> list[tuple[int, int]]:
+    """Send requests from a container's network; return start and duration of each, in microseconds."""
     process = docker("inspect", "--format={{.State.Pid}}", container).strip()
-    command = ["nsenter", "--net", "--target", process, "taskset", "--cpu-list", "1", "h2load", "--h1", *options]
-    done = subprocess.run([*command, f"--log-file={log}", url], check=True, capture_output=True, text=True)
-    rows = [[int(field) for field in line.split("\t")[:3]] for line in log.read_text().splitlines()]
-    if not rows or {status for _, status, _ in rows} != {200}:
-        sys.exit(f"{url}: not every request was answered with 200\n{done.stdout}")
-    return rows
+    before = ["nsenter", "--net", "--target", process, "taskset", "--cpu-list", "1"]
+    return asked(url, ["--h1", *options], log, before=before)[0]
 
 
-def lasted(rows: Sequence[Sequence[int]]) -> float:
+def lasted(rows: Sequence[tuple[int, int]]) -> float:
     """Return the seconds from the first request to the last answer."""
-    return (max(start + duration for start, _, duration in rows) - min(start for start, _, _ in rows)) / 1e6
+    return (max(start + duration for start, duration in rows) - min(start for start, _ in rows)) / 1e6
 
 
 def measure(scenario: Scenario, way: str, url: str, log: Path) -> Cost:
@@ -104,7 +95,7 @@ def measure(scenario: Scenario, way: str, url: str, log: Path) -> Cost:
     rate = len(rows) / lasted(rows)
     application, proxy = (1000 * (end - start) / len(rows) for start, end in zip(before, after, strict=True))
     half = [f"--rps={rate / 2 / CLIENTS:.1f}", f"--clients={CLIENTS}", f"--requests={int(rate * 2)}"]
-    durations = sorted(duration for _, _, duration in load(container, f"{url}/", half, log))
+    durations = sorted(duration for _, duration in load(container, f"{url}/", half, log))
     p99 = durations[int(0.99 * len(durations))] / 1000
     # Threads are started as they are needed: once for those, then what is measured.
     sleepers = [f"--requests={SLEEPERS}", f"--clients={SLEEPERS}"]

@@ -11,8 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 import yaml
 from changes import played
+from h2load import asked
 from scenario import Scenario
 
 from evenkeel.lab.authority import Authority
@@ -56,20 +55,13 @@ def cpu_seconds(host: Any) -> float:
 def measure(host: Any, address: str, kind: str, log: Path) -> Cost:
     """Send one kind of requests; exits where one of them gets no answer."""
     options, scheme, path = KINDS[kind]
-    log.unlink(missing_ok=True)
     before = cpu_seconds(host)
-    command = ["h2load", *options, f"--log-file={log}", f"{scheme}://{address}{path}"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    rows, said = asked(f"{scheme}://{address}{path}", options, log, status=404 if path == "/metrics" else 200)
     used = cpu_seconds(host) - before
-    # Start and duration in microseconds, with the status between them.
-    rows = [[int(field) for field in line.split("\t")[:3]] for line in log.read_text().splitlines()]
-    wanted = int(options[-2].partition("=")[2])
-    if len(rows) != wanted or {status for _, status, _ in rows} != {404 if path == "/metrics" else 200}:
-        sys.exit(f"{kind}: not every request was answered as it should be\n{said}")
-    durations = sorted(duration for _, _, duration in rows)
+    durations = sorted(duration for _, duration in rows)
     finished = next(line for line in said.splitlines() if line.startswith("finished in "))
     rate = float(finished.split(", ")[1].split()[0])
-    return Cost(rate, 1e6 * used / wanted, durations[int(0.99 * wanted)] / 1000)
+    return Cost(rate, 1e6 * used / len(rows), durations[int(0.99 * len(rows))] / 1000)
 
 
 def main() -> None:

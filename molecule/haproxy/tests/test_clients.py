@@ -16,12 +16,18 @@ import requests
 from scenario import Scenario, wait_until
 
 CONVERGE = "molecule/haproxy/converge.yml"
-# Answers with the headers that it got, and the port that it was asked from; /hold waits until it is let go.
+# Answers with the headers that it got, and the port that it was asked from. /hold waits until it is let go. /once hangs up on
+# all but the first request of a connection.
 SERVER = """
 import http.server, json, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    requests = 0
     def do_GET(self):
+        self.requests += 1
+        if self.path == "/once" and self.requests > 1:
+            self.close_connection = True
+            return
         while self.path == "/hold" and not os.path.exists("/run/let-go"):
             time.sleep(0.05)
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -185,6 +191,12 @@ def test_only_what_may_be_tried_again_comes_on_a_used_connection(host: Any, addr
     used = 1 if version and int(version[1]) >= 3 else len(again)
     assert len(set(again)) == used, "HAProxy can't tell them apart before 3.0"
     assert len({*again, *own}) == used + len(own)
+
+
+def test_server_that_closes_a_used_connection_costs_nobody_anything(address: str) -> None:
+    with requests.Session() as client:
+        asked = [client.request(method, f"http://{address}:8080/once", timeout=60) for method in ["GET", "POST"] * 10]
+    assert [answer.status_code for answer in asked] == [200] * 20
 
 
 @pytest.mark.usefixtures("strict")
