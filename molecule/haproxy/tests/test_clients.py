@@ -16,8 +16,8 @@ import requests
 from scenario import Scenario, wait_until
 
 CONVERGE = "molecule/haproxy/converge.yml"
-# Answers with the headers that it got, and the port that it was asked from. /hold waits until it is let go. /once hangs up on
-# all but the first request of a connection.
+# Answers with the headers that it got, and the port that it was asked from. /hold waits until it is let go. /once hangs
+# up on all but the first request of a connection.
 SERVER = """
 import http.server, json, os, time
 class Handler(http.server.BaseHTTPRequestHandler):
