@@ -32,9 +32,9 @@ UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-comm
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
 PARALLEL ?= 2
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
-MEASURED := molecule-default molecule-services molecule-tls
+MEASURED := molecule-default molecule-services
 # The longest first, so that none of them is alone at the end.
-LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana
+LONGEST := molecule-rolling_update molecule-prometheus molecule-chaos molecule-grafana molecule-tls
 ROLE_SCENARIOS := $(LONGEST) $(filter-out $(MEASURED) molecule-vm $(LONGEST),$(SCENARIOS:%=molecule-%))
 ASIDE ?= lint unit oldest $(ROLE_SCENARIOS)
 
