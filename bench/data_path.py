@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from changes import played
-from h2load import asked
+from h2load import send
 from scenario import Scenario
 
 from evenkeel.lab.engine import docker
@@ -75,7 +75,7 @@ def load(container: str, url: str, options: Sequence[str], log: Path) -> list[tu
     """Send requests from a container's network; return start and duration of each, in microseconds."""
     process = docker("inspect", "--format={{.State.Pid}}", container).strip()
     before = ["nsenter", "--net", "--target", process, "taskset", "--cpu-list", "1"]
-    return asked(url, ["--h1", *options], log, before=before)[0]
+    return send(url, ["--h1", *options], log, before=before)[0]
 
 
 def lasted(rows: Sequence[tuple[int, int]]) -> float:
@@ -128,7 +128,9 @@ def main() -> None:
                     url = f"http://{scenario.addresses[BACKEND if way == STRAIGHT else BALANCER]}"
                     costs.append(measure(scenario, way, url, Path(folder) / "log"))
         finally:
-            pin(scenario.host(BACKEND), APPLICATION, f"0-{(os.cpu_count() or 1) - 1}")
+            everywhere = f"0-{(os.cpu_count() or 1) - 1}"
+            pin(scenario.host(BACKEND), APPLICATION, everywhere)
+            pin(scenario.host(BALANCER), PROXY, everywhere)
             played(scenario, *only)
     print("| | requests per second | CPU per request: application | HAProxy | p99 at half load | 100 of `/sleep/1` |")
     print("|---|---|---|---|---|---|")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 
-def asked(
+def send(
     url: str, options: Sequence[str], log: Path, *, status: int = 200, before: Sequence[str] = ()
 ) -> tuple[list[tuple[int, int]], str]:
     """Send requests; exit where one of them is not answered with ``status``.

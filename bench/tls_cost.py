@@ -18,7 +18,7 @@ from typing import Any
 
 import yaml
 from changes import played
-from h2load import asked
+from h2load import send
 from scenario import Scenario
 
 from evenkeel.lab.authority import Authority
@@ -56,7 +56,7 @@ def measure(host: Any, address: str, kind: str, log: Path) -> Cost:
     """Send one kind of requests; exits where one of them gets no answer."""
     options, scheme, path = KINDS[kind]
     before = cpu_seconds(host)
-    rows, said = asked(f"{scheme}://{address}{path}", options, log, status=404 if path == "/metrics" else 200)
+    rows, said = send(f"{scheme}://{address}{path}", options, log, status=404 if path == "/metrics" else 200)
     used = cpu_seconds(host) - before
     durations = sorted(duration for _, duration in rows)
     finished = next(line for line in said.splitlines() if line.startswith("finished in "))
