@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include <elf.h>
+#include <errno.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/ptrace.h>
@@ -36,10 +37,12 @@ long ptrace(enum __ptrace_request request, ...) {
   void *data = va_arg(arguments, void *);
   va_end(arguments);
   if (request == PTRACE_SETREGSET && address == (void *)NT_X86_XSTATE) return set_registers(process, data);
-  /* The system call writes what it has read, libc's function returns it. */
+  /* The system call writes what it has read. libc's function returns it, and only errno tells a word of -1 from a failure. */
   if (request == PTRACE_PEEKTEXT || request == PTRACE_PEEKDATA || request == PTRACE_PEEKUSER) {
     long word;
-    return syscall(SYS_ptrace, request, process, address, &word) < 0 ? -1 : word;
+    if (syscall(SYS_ptrace, request, process, address, &word) < 0) return -1;
+    errno = 0;
+    return word;
   }
   return syscall(SYS_ptrace, request, process, address, data);
 }

@@ -98,6 +98,9 @@ def test_a_panic_is_told_before_its_trace(tmp_path: Path) -> None:
     assert vm.last_words(console) == "mounted\n" * 4 + "set fp regs failed"
     console.write_text(console.read_text() + "Kernel panic - not syncing: init is dead\n" + " [<60045fda>]\n" * 30)
     assert vm.last_words(console).endswith("set fp regs failed\nKernel panic - not syncing: init is dead")
+    # All boots are in one file, and the last one counts.
+    console.write_text(console.read_text() + "Linux version 6.1\n" + "still asking for an address\n" * 5)
+    assert vm.last_words(console) == "\n".join(["still asking for an address"] * 5)
 
 
 @pytest.mark.parametrize(("program", "firewall"), [("/usr/bin/linux.uml", False), ("qemu-system-x86_64", True)])

@@ -178,10 +178,11 @@ def wait_for_hosts(lab: Lab) -> None:
 
 
 def last_words(console: Path) -> str:
-    """Return the last five lines of a console; of one that ends in a panic, those up to the panic."""
+    """Return the last five lines of a console; where its last boot ended in a panic, those up to the panic."""
     lines = console.read_text(errors="replace").splitlines() if console.exists() else []
+    boot = max((number for number, line in enumerate(lines) if "Linux version " in line), default=0)
     # A panic is explained before its long trace.
-    panic = next((number for number, line in enumerate(lines) if line.startswith("Kernel panic")), len(lines))
+    panic = next((number for number in range(boot, len(lines)) if "Kernel panic" in lines[number]), len(lines))
     return "\n".join(lines[: panic + 1][-5:])
 
 
