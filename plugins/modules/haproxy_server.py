@@ -43,8 +43,9 @@ options:
   port: {description: "See I(address).", type: int}
   up: {description: "Without I(state): servers to wait for until they are UP, unless somebody has drained them. A list
        for each backend.", type: dict, default: {}}
-  settled: {description: "With I(up): so many seconds the process must have run. A new one has its predecessor's states
-            until its own checks say otherwise.", type: float, default: 0}
+  settled: {description: "With I(up): so many seconds the process must have run, or each of I(up) must have passed a
+            check of it by HTTP. A new one has its predecessor's states until its own checks say otherwise.",
+            type: float, default: 0}
 author: [evenkeel]
 """
 EXAMPLES = """
@@ -87,6 +88,7 @@ class Server:
         last_check: the last check's result, such as ``L7OK 200 in 2 ms``; empty where there is none.
         address: where HAProxy finds it, such as ``192.0.2.1:80`` or ``[2001:db8::1]:80``.
         backend: the backend that holds it.
+        checked: whether this process has had an answer to a check by HTTP; what it shows before is its predecessor's.
     """
 
     name: str
@@ -97,6 +99,7 @@ class Server:
     last_check: str
     address: str = ""
     backend: str = ""
+    checked: bool = False
 
     @property
     def up(self) -> bool:
@@ -146,6 +149,7 @@ def parse_servers(stat: str, states: str, backend: str) -> list[Server]:
             last_check=_last_check(row),
             address=known[row["svname"]][1],
             backend=backend,
+            checked=row["check_code"] not in {"", "0"},
         )
         for row in csv.DictReader(stat.removeprefix("# ").splitlines())
         if row["pxname"] == backend and row["svname"] in known
@@ -159,9 +163,12 @@ def _last_check(row: dict[str, str]) -> str:
 
 
 def reached(server: Server, state: str | None) -> bool:
-    """Return whether a server is where ``state`` leads to: UP, or without requests."""
+    """Return whether a server is where ``state`` leads to: UP, without requests, or UP by its last check (``checked``)."""
     if state is None:
         return True
+    if state == "checked":
+        # One whose last check failed is `UP 3/4`.
+        return server.checked and server.status == "UP"
     return server.up if state == "ready" else server.sessions == server.queue == 0
 
 
@@ -334,11 +341,15 @@ def end_noted(servers: list[Server], notes: Notes, change: Change, check_mode: b
 
 def find_down(servers: list[Server], change: Change) -> dict[str, str]:
     """Return a sentence for each server that should be UP and is not, after the time that it may take."""
-    backend, wait = change.wanted["backend"], change.wanted["wait"]
+    backend, wait, settled = change.wanted["backend"], change.wanted["wait"], change.wanted["settled"]
     up = change.wanted["up"].get(backend, [])
-    time.sleep(max(0.0, change.wanted["settled"] - change.uptime()) if change.wanted["settled"] else 0)
+    if not up:
+        return {}
     held = {server.name for server in servers if server.admin != "ready"}
-    after = await_state(change.look, [name for name in up if name not in held], "ready", wait) if up else servers
+    names = [name for name in up if name not in held]
+    if settled:
+        await_state(change.look, names, "checked", settled - change.uptime())
+    after = await_state(change.look, names, "ready", wait)
     found = {server.name: server for server in after}
     return {
         f"{backend}/{name}": unready(found[name], backend, wait)

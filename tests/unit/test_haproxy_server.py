@@ -20,7 +20,7 @@ class Fake(Runtime):
         """Hold servers; after ``looks`` looks they are UP and without sessions."""
         super().__init__("/nowhere")
         self.held = {
-            name: {"status": "UP", "bits": 0, "sessions": 0, "port": 80} | held for name, held in servers.items()
+            name: {"status": "UP", "bits": 0, "sessions": 0, "port": 80, "code": 200} | held for name, held in servers.items()
         }
         self.looks = looks
         self.orders: list[str] = []
@@ -44,7 +44,7 @@ class Fake(Runtime):
             if self.looks == 0:
                 for held in self.held.values():
                     held.update(sessions=0, status="UP")
-            rows = [f"app,{name},0,{held['sessions']},{held['status']},L7OK,200,2," for name, held in self.held.items()]
+            rows = [f"app,{name},0,{held['sessions']},{held['status']},L7OK,{held['code']},2," for name, held in self.held.items()]
             return "\n".join([COLUMNS, "site,FRONTEND,,3,OPEN,,,,", *rows, "app,BACKEND,0,0,UP,,,,", ""])
         if command not in {"show servers state app", "show servers state"}:
             return "Can't find backend.\n"
@@ -81,8 +81,8 @@ def test_address_of_ipv6_is_in_brackets() -> None:
 def test_servers_are_read_from_both_answers() -> None:
     runtime = Fake(one={"sessions": 2}, two={"status": "DOWN", "bits": 8})
     assert parse_servers(runtime.ask("show stat"), runtime.ask("show servers state app"), "app") == [
-        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms", "192.0.2.1:80", "app"),
-        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms", "192.0.2.1:80", "app"),
+        Server("one", "UP", "ready", 2, 0, "L7OK 200 in 2 ms", "192.0.2.1:80", "app", True),
+        Server("two", "DOWN", "drain", 0, 0, "L7OK 200 in 2 ms", "192.0.2.1:80", "app", True),
     ]
 
 
@@ -243,19 +243,47 @@ def test_servers_that_must_be_up_are_waited_for_and_named() -> None:
     assert ask(Fake(looks=2, one={"status": "DOWN"}), name=None, up={"app": ["one"]})["down"] == {}
 
 
+class Clock:
+    """The time of a HAProxy's process, which passes only where somebody sleeps."""
+
+    def __init__(self, runtime: Fake, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
+        """Change a server two seconds from now: what its own checks say then."""
+        self.runtime, self.end, self.changes = runtime, runtime.uptime + 2, changes
+        monkeypatch.setattr("time.monotonic", lambda: runtime.uptime)
+        monkeypatch.setattr("time.sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.runtime.uptime += seconds
+        if self.runtime.uptime >= self.end:
+            self.runtime.held["one"].update(self.changes)
+
+
 def test_states_of_a_new_process_are_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    runtime = Fake(one={})
+    # It shows its predecessor's until its own checks have said something.
+    runtime = Fake(one={"code": 0})
+    Clock(runtime, monkeypatch, status="NOLB")
+    assert ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=8)["down"] == {}
+    assert list(ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=10)["down"]) == ["app/one"]
+    assert runtime.uptime == pytest.approx(10, abs=0.2)
 
-    def slept(seconds: float) -> None:
-        if seconds:
-            runtime.uptime += seconds
-            # Until its own checks have said something, it has what its predecessor knew.
-            runtime.held["one"]["status"] = "NOLB"
 
-    monkeypatch.setattr("time.sleep", slept)
-    assert ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=5)["down"] == {}
-    assert list(ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=9)["down"]) == ["app/one"]
-    assert runtime.uptime == 9
+def test_state_of_a_new_process_counts_once_its_own_check_has_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = Fake(one={"code": 0}, two={"code": 0, "bits": 8})
+    Clock(runtime, monkeypatch, code=200)
+    # One that somebody has drained is not waited for.
+    assert ask(runtime, name=None, up={"app": ["one", "two"]}, wait=0, settled=30)["down"] == {}
+    assert runtime.uptime == pytest.approx(9, abs=0.2)
+
+
+@pytest.mark.parametrize("shown", [{"status": "UP 3/4"}, {"status": "UP 3/4", "code": ""}, {"code": ""}])
+def test_server_whose_check_failed_or_says_nothing_is_waited_for(
+    shown: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Fake(one=shown)
+    Clock(runtime, monkeypatch)
+    assert ask(runtime, name=None, up={"app": ["one"]}, wait=0, settled=12)["down"] == {}
+    assert runtime.uptime == pytest.approx(12, abs=0.2)
 
 
 def test_without_a_backend_every_one_is_asked_that_has_the_server(tmp_path: Path) -> None:
