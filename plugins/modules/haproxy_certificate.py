@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -145,10 +146,22 @@ def diff(path: str, before: str, after: str) -> dict[str, str]:
     return {**sides, "before_header": path, "after_header": path}
 
 
+def runtime(path: str) -> Ask:
+    """Return who asks the runtime socket: a command and its answer on each connection."""
+
+    def ask(command: str) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect(path)
+            connection.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    return ask
+
+
 def main() -> None:
     """Ansible's entry point."""
     from ansible.module_utils.basic import AnsibleModule
-    from ansible.module_utils.haproxy_runtime import runtime
 
     module = AnsibleModule(
         argument_spec={

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -140,10 +141,22 @@ def change(parameters: dict[str, Any], held: list[str], live: list[str] | None, 
     return {"changed": True, "services": wanted}
 
 
+def runtime(path: str) -> Ask:
+    """Return who asks the runtime socket: a command and its answer on each connection."""
+
+    def ask(command: str) -> str:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect(path)
+            connection.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
+
+    return ask
+
+
 def main() -> None:
     """Ansible's entry point."""
     from ansible.module_utils.basic import AnsibleModule
-    from ansible.module_utils.haproxy_runtime import runtime
 
     module = AnsibleModule(
         argument_spec={

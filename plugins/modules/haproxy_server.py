@@ -1,12 +1,13 @@
 """Ansible module: drain, ready or report servers of an HAProxy through its runtime socket.
 
-What HAProxy says is parsed by pure functions; only :func:`main` touches the host. Runs on the balancer,
-with the distribution's Python.
+What HAProxy says is parsed by pure functions; only :class:`Runtime` and :func:`main` touch the host. Runs on the
+balancer, with the distribution's Python.
 """
 
 from __future__ import annotations
 
 import csv
+import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -162,7 +163,7 @@ def _last_check(row: dict[str, str]) -> str:
 
 
 def reached(server: Server, state: str | None) -> bool:
-    """Return whether a server is where ``state`` leads to: UP, without requests, or well by a check (``checked``)."""
+    """Return whether a server is where ``state`` leads to: UP, without requests, or UP by its last check (``checked``)."""
     if state is None:
         return True
     if state == "checked":
@@ -187,11 +188,19 @@ def unready(server: Server, backend: str, seconds: float) -> str:
 
 
 class Runtime:
-    """What a HAProxy's runtime socket says of its servers."""
+    """HAProxy's runtime socket: a command and its answer on each connection."""
 
-    def __init__(self, ask: Callable[[str], str]) -> None:
-        """Keep whom to ask; it raises FileNotFoundError or ConnectionRefusedError where no HAProxy runs."""
-        self.ask = ask
+    def __init__(self, path: str) -> None:
+        """Keep the socket's path."""
+        self._path = path
+
+    def ask(self, command: str) -> str:
+        """Return the answer to a command; raises FileNotFoundError or ConnectionRefusedError where no HAProxy runs."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(10)
+            connection.connect(self._path)
+            connection.sendall(f"{command}\n".encode())
+            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
     def servers(self, backend: str) -> list[Server]:
         """Return the backend's servers; an empty list where there is no such backend."""
@@ -440,7 +449,6 @@ def run_one(parameters: dict[str, Any], check_mode: bool, runtime: Runtime) -> d
 def main() -> None:
     """Ansible's entry point."""
     from ansible.module_utils.basic import AnsibleModule
-    from ansible.module_utils.haproxy_runtime import runtime
 
     module = AnsibleModule(
         argument_spec={
@@ -462,7 +470,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = run(module.params, module.check_mode, Runtime(runtime(module.params["socket"])))
+        result = run(module.params, module.check_mode, Runtime(module.params["socket"]))
     except HaproxyError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

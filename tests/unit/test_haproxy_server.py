@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from haproxy_runtime import runtime
 from haproxy_server import HaproxyError, Runtime, Server, parse_servers, parse_states, refusal, run
 
 HEADER = "# be_id be_name srv_id srv_name srv_addr srv_op_state srv_admin_state srv_uweight srv_port"
@@ -19,14 +18,15 @@ class Fake(Runtime):
 
     def __init__(self, looks: int = 0, **servers: dict[str, Any]) -> None:
         """Hold servers; after ``looks`` looks they are UP and without sessions."""
-        super().__init__(self.answer)
-        shown = {"status": "UP", "bits": 0, "sessions": 0, "port": 80, "code": 200}
-        self.held = {name: shown | held for name, held in servers.items()}
+        super().__init__("/nowhere")
+        self.held = {
+            name: {"status": "UP", "bits": 0, "sessions": 0, "port": 80, "code": 200} | held for name, held in servers.items()
+        }
         self.looks = looks
         self.orders: list[str] = []
         self.uptime = 7.0
 
-    def answer(self, command: str) -> str:
+    def ask(self, command: str) -> str:
         """Answer as HAProxy does."""
         if command.startswith("set server"):
             self.orders.append(command)
@@ -44,10 +44,7 @@ class Fake(Runtime):
             if self.looks == 0:
                 for held in self.held.values():
                     held.update(sessions=0, status="UP")
-            rows = [
-                f"app,{name},0,{held['sessions']},{held['status']},L7OK,{held['code']},2,"
-                for name, held in self.held.items()
-            ]
+            rows = [f"app,{name},0,{held['sessions']},{held['status']},L7OK,{held['code']},2," for name, held in self.held.items()]
             return "\n".join([COLUMNS, "site,FRONTEND,,3,OPEN,,,,", *rows, "app,BACKEND,0,0,UP,,,,", ""])
         if command not in {"show servers state app", "show servers state"}:
             return "Can't find backend.\n"
@@ -152,8 +149,8 @@ def test_unknown_server_is_no_failure_unless_required(parameters: dict[str, Any]
 
 
 def test_no_socket_is_no_failure_unless_required() -> None:
-    nobody = Runtime(runtime("/nowhere/admin.sock"))
-    assert ask(nobody, state="drain") == {
+    runtime = Runtime("/nowhere/admin.sock")
+    assert ask(runtime, state="drain") == {
         "changed": False,
         "known": False,
         "reached": False,
@@ -162,7 +159,7 @@ def test_no_socket_is_no_failure_unless_required() -> None:
         "down": {},
     }
     with pytest.raises(HaproxyError, match=r"^No HAProxy answers at /nowhere: No such file or directory\.$"):
-        ask(nobody, state="drain", required=True)
+        ask(runtime, state="drain", required=True)
 
 
 def test_last_up_server_is_kept() -> None:
@@ -219,10 +216,10 @@ def test_drain_that_a_killed_roll_out_has_left_is_ended(tmp_path: Path) -> None:
 
 def test_note_is_there_before_the_drain(tmp_path: Path) -> None:
     class Cut(Fake):
-        def answer(self, command: str) -> str:
+        def ask(self, command: str) -> str:
             if command.startswith("set server"):
                 raise OSError("cut off")
-            return super().answer(command)
+            return super().ask(command)
 
     with pytest.raises(OSError, match="cut off"):
         ask(Cut(one={}), state="drain", roll_out=True, notes=str(tmp_path))
@@ -293,13 +290,13 @@ def test_without_a_backend_every_one_is_asked_that_has_the_server(tmp_path: Path
     class Two(Fake):
         """With a second backend, whose only server has the same name."""
 
-        def answer(self, command: str) -> str:
+        def ask(self, command: str) -> str:
             if command.startswith("set server shop"):
                 self.orders.append(command)
                 return "\n"
             if command == "show servers state shop":
                 return f"1\n{HEADER}\n4 shop 1 one 192.0.2.1 2 0 1 81\n"
-            answer = super().answer(command)
+            answer = super().ask(command)
             if command == "show stat":
                 return f"{answer}shop,one,0,4,UP,L7OK,200,2,\nshop,BACKEND,0,0,UP,,,,\n"
             if command == "show servers state":

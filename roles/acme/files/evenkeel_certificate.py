@@ -30,8 +30,7 @@ from typing import Any
 # Started with -I, Python does not look beside the program. Nothing is left there that the role did not write.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from haproxy_certificate import CertificateError, draft, fingerprint, load, loaded, note  # noqa: E402
-from haproxy_runtime import runtime  # noqa: E402
+from haproxy_certificate import CertificateError, draft, fingerprint, load, loaded, note, runtime  # noqa: E402
 
 FOLDER = Path("/var/lib/evenkeel/acme")
 CERTIFICATES = Path("/etc/haproxy/evenkeel-tls")
