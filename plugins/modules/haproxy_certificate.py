@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,15 @@ HEAD = "# Written by evenkeel, role haproxy.\n"
 
 class CertificateError(Exception):
     """What HAProxy refused; its text is the sentence the operator reads."""
+
+
+def ask(path: str, command: str) -> str:
+    """Return the answer of a runtime socket; raises FileNotFoundError, ConnectionRefusedError where no HAProxy runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        connection.sendall(f"{command}\n".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
 def masked(pem: str, former: str = "") -> str:
@@ -146,19 +156,6 @@ def diff(path: str, before: str, after: str) -> dict[str, str]:
     return {**sides, "before_header": path, "after_header": path}
 
 
-def runtime(path: str) -> Ask:
-    """Return who asks the runtime socket: a command and its answer on each connection."""
-
-    def ask(command: str) -> str:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(10)
-            connection.connect(path)
-            connection.sendall(f"{command}\n".encode())
-            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-
-    return ask
-
-
 def main() -> None:
     """Ansible's entry point."""
     from ansible.module_utils.basic import AnsibleModule
@@ -174,7 +171,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = run(module.params, module.check_mode, runtime(module.params["socket"]))
+        result = run(module.params, module.check_mode, partial(ask, module.params["socket"]))
     except CertificateError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

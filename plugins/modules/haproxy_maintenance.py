@@ -12,6 +12,7 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,17 +142,13 @@ def change(parameters: dict[str, Any], held: list[str], live: list[str] | None, 
     return {"changed": True, "services": wanted}
 
 
-def runtime(path: str) -> Ask:
-    """Return who asks the runtime socket: a command and its answer on each connection."""
-
-    def ask(command: str) -> str:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(10)
-            connection.connect(path)
-            connection.sendall(f"{command}\n".encode())
-            return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
-
-    return ask
+def ask(path: str, command: str) -> str:
+    """Return the answer of a runtime socket; raises FileNotFoundError, ConnectionRefusedError where no HAProxy runs."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.settimeout(10)
+        connection.connect(path)
+        connection.sendall(f"{command}\n".encode())
+        return b"".join(iter(lambda: connection.recv(65536), b"")).decode()
 
 
 def main() -> None:
@@ -170,7 +167,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     try:
-        result = run(module.params, module.check_mode, runtime(module.params["socket"]))
+        result = run(module.params, module.check_mode, partial(ask, module.params["socket"]))
     except MaintenanceError as error:
         module.fail_json(msg=str(error))
     except OSError as error:

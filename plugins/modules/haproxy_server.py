@@ -163,7 +163,7 @@ def _last_check(row: dict[str, str]) -> str:
 
 
 def reached(server: Server, state: str | None) -> bool:
-    """Return whether a server is where ``state`` leads to: UP, without requests, or UP by its last check (``checked``)."""
+    """Return whether a server is where ``state`` leads to: UP, without requests, or well by a check (``checked``)."""
     if state is None:
         return True
     if state == "checked":

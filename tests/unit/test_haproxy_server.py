@@ -19,9 +19,8 @@ class Fake(Runtime):
     def __init__(self, looks: int = 0, **servers: dict[str, Any]) -> None:
         """Hold servers; after ``looks`` looks they are UP and without sessions."""
         super().__init__("/nowhere")
-        self.held = {
-            name: {"status": "UP", "bits": 0, "sessions": 0, "port": 80, "code": 200} | held for name, held in servers.items()
-        }
+        shown = {"status": "UP", "bits": 0, "sessions": 0, "port": 80, "code": 200}
+        self.held = {name: shown | held for name, held in servers.items()}
         self.looks = looks
         self.orders: list[str] = []
         self.uptime = 7.0
@@ -44,7 +43,10 @@ class Fake(Runtime):
             if self.looks == 0:
                 for held in self.held.values():
                     held.update(sessions=0, status="UP")
-            rows = [f"app,{name},0,{held['sessions']},{held['status']},L7OK,{held['code']},2," for name, held in self.held.items()]
+            rows = [
+                f"app,{name},0,{held['sessions']},{held['status']},L7OK,{held['code']},2,"
+                for name, held in self.held.items()
+            ]
             return "\n".join([COLUMNS, "site,FRONTEND,,3,OPEN,,,,", *rows, "app,BACKEND,0,0,UP,,,,", ""])
         if command not in {"show servers state app", "show servers state"}:
             return "Can't find backend.\n"

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import nft_table
 from nft_table import UNDO, Host, TableError, parse_routes, parse_socket, parse_sshd, run, session_of
 
 OLD, NEW = "192.0.2.9 50000 192.0.2.1 22", "192.0.2.9 50001 192.0.2.1 22"
@@ -163,6 +164,15 @@ def test_ports_of_ssh_are_those_of_sshd_its_socket_and_this_session() -> None:
             return 0, {"sshd": "port 2222\n", "systemctl": "Listen=[::]:2200 (Stream)\n"}[command[0]]
 
     assert Asked().ssh_ports() == [22, 2200, 2222]
+
+
+@pytest.mark.parametrize(
+    ("command", "why"), [("no-such-command", "there is no no-such-command"), ("sleep", "sleep took more than 0.01 s")]
+)
+def test_command_that_cannot_answer_is_told(command: str, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nft_table, "_COMMAND_SECONDS", 0.01)
+    with pytest.raises(TableError, match=f"^`{command} 600` failed: {why}\\.$"):
+        Host().do(command, "600")
 
 
 def test_interfaces_to_the_world_are_those_of_the_default_routes() -> None:

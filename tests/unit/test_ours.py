@@ -259,6 +259,12 @@ def test_command_that_fails_is_told() -> None:
     assert Host.run("no-such-command-here") == (127, "")
 
 
+def test_command_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "_COMMAND_SECONDS", 0.01)
+    with pytest.raises(OursError, match=r"^`sleep 600` failed: sleep 600 took more than 0\.01 s\.$"):
+        Host().do("sleep", "600")
+
+
 def test_answers_are_read(tmp_path: Path) -> None:
     assert set(parse_units(SHOWN)) == {"web.socket", "web.service", "gone.service", "own.service"}
     (tmp_path / "link").symlink_to("nowhere")

@@ -24,13 +24,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 # Started with -I, Python does not look beside the program. Nothing is left there that the role did not write.
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from haproxy_certificate import CertificateError, draft, fingerprint, load, loaded, note, runtime  # noqa: E402
+from haproxy_certificate import Ask, CertificateError, ask, draft, fingerprint, load, loaded, note  # noqa: E402
 
 FOLDER = Path("/var/lib/evenkeel/acme")
 CERTIFICATES = Path("/etc/haproxy/evenkeel-tls")
@@ -138,7 +139,7 @@ class Balancer:
         """
         self.wanted: dict[str, list[str]] = settings["certificates"]
         self.settings = settings
-        self.ask = runtime(SOCKET)
+        self.ask: Ask = partial(ask, SOCKET)
 
     def held(self, name: str) -> Held | None:
         """Return what lies here under a name; None where that is no certificate with its key."""
