@@ -132,16 +132,18 @@ aside:
 .PHONY: test-vm
 test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power cuts
 
+.PHONY: types
+types: $(VENV)/ready ## Check types
+	mypy
+
 .PHONY: lint
-lint: $(VENV)/ready ## Check style and types
+lint: types ## Check style and types
 	ruff format --check .
 	ruff check .
-	mypy
 	yamllint --strict .
 	# ansible-lint passes over a playbook whose syntax check fails.
 	@ansible-playbook --syntax-check $(PLAYBOOKS)
-	# It takes two minutes of one core, so on two, and not again for the very same files, whatever Python it had. Where they
-	# can't be listed, always.
+	# It takes two minutes of one core, so on two, and not again for the very same files. Where they can't be listed, always.
 	@sum="$$(git ls-files -z --cached --others --exclude-standard -- $(UNLINTED:%=':!%') | xargs -0 sha256sum | sha256sum)" \
 	  || sum=$$RANDOM$$RANDOM; \
 	if [[ "$$(cat .lab/linted 2>&-)" == "$$sum" ]]; then echo "ansible-lint has passed on these very files."; \
@@ -152,8 +154,8 @@ unit: $(VENV)/ready ## Run the tests that need no hosts
 	pytest -q --numprocesses 3
 
 .PHONY: oldest
-oldest: ## Lint and unit tests with the oldest supported Python, in .venv-3.11
-	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" lint unit; \
+oldest: ## Types and unit tests with the oldest supported Python, in .venv-3.11
+	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" types unit; \
 	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
 .PHONY: molecule
