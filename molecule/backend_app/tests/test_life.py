@@ -45,12 +45,18 @@ def unit_is_active(scenario: Scenario) -> bool:
 def is_drained(scenario: Scenario, url: str, *stop: str) -> None:
     """Stop the container by a command on the host: nothing asked before /readyz says 404 is lost."""
     fell = threading.Event()
+    told: list[int] = []
 
     def ask_until_it_fell() -> set[int]:
         return {requests.get(url, timeout=60).status_code for _ in iter(fell.is_set, True)}
 
+    def readiness_fell() -> bool:
+        told.append(ready(url))
+        return told[-1] != 200
+
     with ThreadPoolExecutor() as pool:
-        slow = pool.submit(requests.get, f"{url}/sleep/4/finished", timeout=60)
+        # For longer than the drain, and not for longer than that and running requests get.
+        slow = pool.submit(requests.get, f"{url}/sleep/16/finished", timeout=60)
         wait_until(
             lambda: "backend_app_requests_running 2.0" in requests.get(f"{url}/metrics", timeout=60).text,
             "the slow request runs",
@@ -58,8 +64,8 @@ def is_drained(scenario: Scenario, url: str, *stop: str) -> None:
         short = [pool.submit(ask_until_it_fell) for _ in range(2)]
         stopped = pool.submit(on_host, scenario, *stop)
         try:
-            wait_until(lambda: ready(url) != 200, "readiness falls")
-            assert ready(url) == 404
+            wait_until(readiness_fell, "readiness falls")
+            assert told[-1] == 404
         finally:
             fell.set()
         assert [answered.result() for answered in short] == [{200}, {200}]
