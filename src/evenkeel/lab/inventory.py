@@ -37,6 +37,13 @@ def render(lab: Lab, variables: dict[str, object]) -> str:
         # All hosts share this machine's disk.
         "chaos_fill_disk_max_mb": 512,
     }
+    # Seconds, of a machine that all hosts share: what takes one of them a moment may take it a minute here.
+    patience = {
+        "cpu_monitor_start_seconds": 60,
+        "front_wait": 120,
+        "pushgateway_ready_seconds": 120,
+        "rolling_update_up_seconds": 120,
+    }
     groups: dict[str, Any] = {}
     for host in lab.hosts:
         members = groups.setdefault(host.group, {"hosts": {}})["hosts"]
@@ -50,5 +57,5 @@ def render(lab: Lab, variables: dict[str, object]) -> str:
         if host.reached_by != "ipv6" and any(each.reached_by == "ipv6" for each in lab.hosts):
             members[host.name]["firewall_addresses"] = [lab.address6(host)]
     return _HEADER + yaml.safe_dump(
-        {"all": {"vars": ssh | secrets | chaos | variables, "children": groups}}, sort_keys=False, width=1000
+        {"all": {"vars": ssh | secrets | chaos | patience | variables, "children": groups}}, sort_keys=False, width=1000
     )
