@@ -123,6 +123,8 @@ def under_load(
                 f"Host: {name}",
             ]
             command += ["--no-verify", "--mix", "GET /=9,POST /=1", "--rate", "50", "--duration", "200", "--quiet"]
+            # What is late on a busy machine is not lost.
+            command += ["--timeout", "60"]
             process = stack.enter_context(
                 subprocess.Popen(
                     [*command, "--records", str(folder / balancer)],
