@@ -251,7 +251,7 @@ def test_service_that_does_not_start_fails_the_play_with_its_own_words(
     if not standin:
         pytest.skip("Grafana ignores unknown keys")
     try:
-        options = '{"grafana_extra_options": {"server": {"http_adr": "127.0.0.1"}}, "grafana_start_seconds": 4}'
+        options = '{"grafana_extra_options": {"server": {"http_adr": "127.0.0.1"}}, "grafana_start_seconds": 10}'
         run = scenario.play(CONVERGE, "-e", options)
         assert run.returncode == 2, run.stdout
         assert "[server] has no key `http_adr`; did you mean `http_addr`?" in run.stdout
@@ -267,7 +267,7 @@ def test_datasource_without_its_plugin_fails_the_play(scenario: Scenario, host: 
     host.check_output("mv %s /root/plugin", plugin)
     try:
         # The datasource itself is there.
-        run = scenario.play(CONVERGE, "-e", "grafana_start_seconds=3")
+        run = scenario.play(CONVERGE, "-e", "grafana_start_seconds=10")
         assert run.returncode == 2, run.stdout
         assert "Grafana lacks the plugin for it" in " ".join(run.stdout.split())
     finally:
@@ -276,7 +276,7 @@ def test_datasource_without_its_plugin_fails_the_play(scenario: Scenario, host: 
 
 
 def test_prometheus_that_does_not_answer_fails_where_it_must(scenario: Scenario) -> None:
-    run = scenario.play(CONVERGE, "-e", "grafana_prometheus_required=true", "-e", "grafana_start_seconds=3")
+    run = scenario.play(CONVERGE, "-e", "grafana_prometheus_required=true", "-e", "grafana_start_seconds=10")
     assert run.returncode == 2, run.stdout
     assert "Prometheus does not answer at http://127.0.0.1:9090" in " ".join(run.stdout.split())
 
