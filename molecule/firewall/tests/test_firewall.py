@@ -43,7 +43,7 @@ for side in one:1 two:2; do
 done
 nsenter --net=/run/netns/two nft --file {kept}
 systemd-run --unit=pieces nsenter --net=/run/netns/two python3 -m http.server 9091
-for try in $(seq 100); do
+for try in $(seq 1000); do
   nsenter --net=/run/netns/two ss -Hltn | grep -q 9091 && exit
   sleep 0.1
 done
@@ -154,7 +154,7 @@ def listener(scenario: Scenario, name: str, port: int) -> Iterator[None]:
     """A service of somebody else's, at every address of a host, IPv6 too."""
     done(scenario, name, f"systemd-run --unit=somebody python3 -m http.server {port} --bind ::")
     try:
-        ask = f"for try in $(seq 100); do ss -Hltn 'sport = :{port}' | grep -q . && exit; sleep 0.1; done; exit 1"
+        ask = f"for try in $(seq 1000); do ss -Hltn 'sport = :{port}' | grep -q . && exit; sleep 0.1; done; exit 1"
         done(scenario, name, ask)
         yield
     finally:
@@ -188,6 +188,12 @@ def rebooted(scenario: Scenario, name: str) -> None:
     wait_until(again, f"{name} has booted")
 
 
+def wait_for_ssh(scenario: Scenario) -> None:
+    """Wait until SSH gets in at every host of the site."""
+    for name in SITE_HOSTS:
+        wait_until(lambda: reaches(scenario, "outsider", scenario.addresses[name], 22), f"{name} has SSH")  # noqa: B023
+
+
 def test_reboot_and_restart_of_the_engine_change_nothing(scenario: Scenario) -> None:
     before = [live(scenario, name) for name in SITE_HOSTS]
     for name in ("balancer", "backend-1"):
@@ -197,6 +203,7 @@ def test_reboot_and_restart_of_the_engine_change_nothing(scenario: Scenario) -> 
     wait_until(lambda: [live(scenario, name) for name in SITE_HOSTS] == before, "all are closed again")
     pushgateway = scenario.addresses["backend-1"]
     wait_until(lambda: reaches(scenario, "balancer", pushgateway, 9091), "the Pushgateway is up again")
+    wait_for_ssh(scenario)
     check_outside(scenario)
 
 
@@ -215,7 +222,9 @@ def test_backends_answer_to_balancers_and_to_no_other_backend(scenario: Scenario
 def test_monitoring_answers_to_site_and_operators(scenario: Scenario) -> None:
     balancer = scenario.addresses["balancer"]
     for port, path in ((8404, "/stats"), (9090, "/-/ready"), (3000, "/api/health")):
-        assert requests.get(f"http://{balancer}:{port}{path}", timeout=60).status_code == 200
+        url = f"http://{balancer}:{port}{path}"
+        # The balancer may have come up only just now.
+        wait_until(lambda: requests.get(url, timeout=60).status_code == 200, path, starting=True)  # noqa: B023
         assert reaches(scenario, "backend-1", balancer, port)
         assert not reaches(scenario, "outsider", balancer, port)
 
@@ -300,7 +309,7 @@ def test_distributions_unit_that_empties_all_tables_brings_ours_back(scenario: S
 def test_rules_that_let_nobody_in_are_taken_back(scenario: Scenario) -> None:
     before = live(scenario, "backend-1"), done(scenario, "backend-1", f"cat {KEPT}")
     # The attempt to get in ends before the trial does.
-    closed = {"__firewall_open": [80], "admin_networks": [], "ansible_timeout": 45}
+    closed = {"__firewall_open": [80], "admin_networks": [], "ansible_timeout": 45, "firewall_undo_seconds": 300}
     code, output = firewall(scenario, "--limit", "backend-1", "-e", json.dumps(closed))
     assert code == 2
     assert "backend-1 was not let in anew under the new rules" in said(output)
@@ -403,5 +412,4 @@ def test_off_and_on_leaves_what_is_foreign_as_it_was(scenario: Scenario) -> None
 def reachable(scenario: Scenario) -> Iterator[None]:
     """Whatever a test has done, SSH gets in afterwards."""
     yield
-    for name in SITE_HOSTS:
-        wait_until(lambda: reaches(scenario, "outsider", scenario.addresses[name], 22), f"{name} has SSH")  # noqa: B023
+    wait_for_ssh(scenario)

@@ -133,6 +133,7 @@ def test_container_of_others_is_refused_and_put_aside_when_said(scenario: Scenar
 
 def test_port_of_others_is_refused_by_name(scenario: Scenario, host: Any) -> None:
     host.check_output("systemd-run --unit=somebody python3 -m http.server 9191")
+    wait_until(lambda: host.run("ss -Hltn 'sport = :9191'").stdout != "", "the port is taken")
     try:
         run = scenario.play(CONVERGE, "-e", "pushgateway_port=9191")
     finally:
