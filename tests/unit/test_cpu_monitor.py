@@ -279,9 +279,9 @@ def test_absent_gateway_is_an_error_and_its_return_is_none() -> None:
 
 def test_silent_gateway_is_given_up_and_finds_no_pushes_when_it_wakes_up() -> None:
     with silent() as listener:
-        way = gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.1)
+        way = gateway(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=1)
         for _ in range(3):
-            with pytest.raises(PushError, match=r"^no answer within 0\.1 s$"):
+            with pytest.raises(PushError, match=r"^no answer within 1 s$"):
                 way.push(Metrics())
         for _ in range(3):
             with listener.accept()[0] as connection:
@@ -309,8 +309,10 @@ def test_gateway_that_trickles_is_given_up_too() -> None:
 
 
 def test_program_pushes_until_it_is_stopped_then_deletes_its_group() -> None:
-    with stub() as server, running(server.url) as process:
-        until(lambda: server.methods().count("PUT") >= 3)
+    # Its one try to delete the group has to succeed on a busy machine too.
+    patient = {"CPU_MONITOR_INTERVAL": "2", "CPU_MONITOR_TIMEOUT": "1.9"}
+    with stub() as server, running(server.url, **patient) as process:
+        until(lambda: server.methods().count("PUT") >= 2)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=120) == 0
         assert server.requests[-1][:2] == ("DELETE", GROUP)

@@ -232,16 +232,17 @@ def test_a_freeze_shows_in_the_open_loop_and_hides_in_a_serial_client(tmp_path: 
 def test_a_blocked_generator_voids_its_run(tmp_path: Path) -> None:
     async def run() -> Summary:
         async with serving(ok) as url:
-            asyncio.get_running_loop().call_later(0.2, time.sleep, 0.8)
-            return await load(url, tmp_path / "r", rate=20, duration=2, max_lateness=0.5)
+            # Longer than max_lateness, by which a busy machine may be late at the end and still send all.
+            asyncio.get_running_loop().call_later(0.2, time.sleep, 1.7)
+            return await load(url, tmp_path / "r", rate=20, duration=2, max_lateness=1.5)
 
     found = asyncio.run(run())
     assert not found.valid
-    assert found.schedule.max_late > 0.5
+    assert found.schedule.max_late > 1.5
     assert found.schedule.faults[0].startswith("The generator was up to ")
     # Late as they were, all were sent, and their latency tells it.
     assert found.sent == found.offered == 40
-    assert (found.latency["GET"].max or 0) > 0.5
+    assert (found.latency["GET"].max or 0) > 1.5
 
 
 def test_a_blocked_generator_voids_a_serial_run(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_throttled_tasks_come_one_after_the_other(tmp_path: Path) -> None:
     _, code, said = play(tmp_path, hosts, [{**task(0.2), "throttle": 1}])
     assert code == 0, said
     # Without it they meet.
-    _, code, said = play(tmp_path, hosts, [task(5)])
+    _, code, said = play(tmp_path, hosts, [task(10)])
     assert (code, said.count("failed=1")) == (2, 2), said
 
 
