@@ -179,7 +179,7 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
         with described(shop=shop | {"allow": ["192.0.2.1"]}) as closed:
             played(scenario, "site.yml", "-i", closed, *changed)
         assert ids(scenario, "shop") == rolled_out
-        assert questions(scenario) == asked + 1
+        assert questions(scenario) >= asked + 1
         assert requests.get(url, timeout=60).status_code == 403
     finally:
         run(scenario, "deploy.yml", "-e", "service=shop")
@@ -317,7 +317,7 @@ def test_sockets_uploads_and_downloads_outlive_a_reload_and_the_other_services_r
             )
             assert await deployed.wait() == 0
             await socket.send_str("still there")
-            return await moved[0], await moved[1], await asyncio.wait_for(heard, 10)
+            return await moved[0], await moved[1], await asyncio.wait_for(heard, 60)
 
     assert asyncio.run(clients()) == (200 * MEGABYTE, 200 * MEGABYTE, "still there")
 
