@@ -30,7 +30,7 @@ OLDEST := 3.11
 UNLINTED := *.md docs src tests playbooks/group_vars playbooks/vars_plugins
 UV_LOCK := --upgrade --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
 PLAYBOOKS := $(filter-out requirements.yml,$(wildcard *.yml)) $(wildcard playbooks/*.yml)
-PARALLEL ?= 2
+PARALLEL ?= 3
 SCENARIOS := $(notdir $(patsubst %/,%,$(dir $(wildcard molecule/*/molecule.yml))))
 MEASURED := molecule-default molecule-services
 # The longest first, so that none of them is alone at the end.
