@@ -183,7 +183,8 @@ def test_killed_monitor_comes_back(host: Any, url: str) -> None:
 
 def test_killed_monitor_leaves_nothing_behind(host: Any, url: str) -> None:
     # Kept from coming back: systemd has cleared up for it by then.
-    ended(host, url, "systemctl kill --signal KILL cpu_monitor && systemctl stop cpu_monitor")
+    killed = "kill -9 $(systemctl show cpu_monitor --property=MainPID --value)"
+    ended(host, url, f"{killed} && systemctl stop cpu_monitor")
 
 
 def test_stop_deletes_the_group(host: Any, url: str) -> None:
