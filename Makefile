@@ -114,7 +114,7 @@ picture: $(VENV)/ready ## Draw the lab's last two minutes into docs/images/site.
 	python -m evenkeel.graphs --prometheus "http://127.0.0.1:$(LAB_PROMETHEUS_PORT)" --output docs/images/site.png
 
 .PHONY: test
-test: $(VENV)/ready ## All tests but those on VMs (about 35 minutes on two cores)
+test: $(VENV)/ready ## All tests but those on VMs (about 32 minutes on two cores)
 	python -m evenkeel.lab engine
 	@mkdir -p .lab; rm -f .lab/*.failed; \
 	$(MAKE) --jobs=2 --output-sync=target measured aside 2>&1 | tee .lab/test.log || { bash .config/failed.sh .lab; exit 1; }
