@@ -43,9 +43,9 @@ options:
   port: {description: "See I(address).", type: int}
   up: {description: "Without I(state): servers to wait for until they are UP, unless somebody has drained them. A list
        for each backend.", type: dict, default: {}}
-  settled: {description: "With I(up): so many seconds the process must have run, or each of I(up) must have passed a
-            check of it by HTTP. A new one has its predecessor's states until its own checks say otherwise.",
-            type: float, default: 0}
+  settled: {description: "With I(up): so many seconds the process must have run, or each server that is not drained must
+            have passed a check of it by HTTP. A new process has its predecessor's states until its own checks say
+            otherwise.", type: float, default: 0}
 author: [evenkeel]
 """
 EXAMPLES = """
@@ -55,7 +55,8 @@ EXAMPLES = """
 RETURN = """
 known: {description: "Whether this HAProxy runs and has the server.", type: bool, returned: always}
 reached: {description: "Whether what was waited for came about.", type: bool, returned: always}
-server: {description: "backend, name, status, admin, sessions, queue, last_check.", type: dict, returned: where known}
+server: {description: "backend, name, status, admin, sessions, queue, last_check, address, checked.", type: dict,
+         returned: where known}
 servers: {description: "The same of all servers.", type: list, returned: always}
 noted: {description: "Names of the servers that a roll-out has drained.", type: list, returned: always}
 down: {description: "Servers of I(up) that are not UP and that nobody has drained, a sentence each, by backend/name.",
@@ -68,7 +69,8 @@ left_out: {description: "Whether an operator, and no roll-out, has taken the ser
 # configuration: it stays when the server is readied.
 _MAINT = 0x01
 _DRAIN = 0x08
-_POLL_SECONDS = 0.1
+# Of a large site an answer is megabytes, and after a reload it may be asked for half a minute.
+_POLL_SECONDS, _CHECKED_POLL_SECONDS = 0.1, 0.5
 
 
 class HaproxyError(Exception):
@@ -224,7 +226,7 @@ def await_state(
         found = {server.name: server for server in servers}
         if time.monotonic() >= deadline or all(name in found and reached(found[name], state) for name in names):
             return servers
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_CHECKED_POLL_SECONDS if state == "checked" else _POLL_SECONDS)
 
 
 class Notes:
@@ -343,13 +345,13 @@ def find_down(servers: list[Server], change: Change) -> dict[str, str]:
     """Return a sentence for each server that should be UP and is not, after the time that it may take."""
     backend, wait, settled = change.wanted["backend"], change.wanted["wait"], change.wanted["settled"]
     up = change.wanted["up"].get(backend, [])
-    if not up:
-        return {}
     held = {server.name for server in servers if server.admin != "ready"}
     names = [name for name in up if name not in held]
     if settled:
-        await_state(change.look, names, "checked", settled - change.uptime())
-    after = await_state(change.look, names, "ready", wait)
+        # What is said at the end of a run rests on the others too. One that the configuration disables is not checked.
+        others = [server.name for server in servers if server.admin == "ready" and server.status != "MAINT"]
+        await_state(change.look, [*names, *others], "checked", settled - change.uptime())
+    after = await_state(change.look, names, "ready", wait) if up else servers
     found = {server.name: server for server in after}
     return {
         f"{backend}/{name}": unready(found[name], backend, wait)
