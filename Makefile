@@ -132,14 +132,17 @@ aside:
 .PHONY: test-vm
 test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power cuts
 
+.PHONY: syntax
+syntax: $(VENV)/ready ## Check the syntax of all playbooks
+	@ANSIBLE_DUPLICATE_YAML_DICT_KEY=error ansible-playbook --syntax-check $(PLAYBOOKS)
+
+# ansible-lint passes over a playbook whose syntax check fails.
 .PHONY: lint
-lint: $(VENV)/ready ## Check style and types
+lint: syntax ## Check style and types
 	ruff format --check .
 	ruff check .
 	mypy
 	yamllint --strict .
-	# ansible-lint passes over a playbook whose syntax check fails.
-	@ansible-playbook --syntax-check $(PLAYBOOKS)
 	# It takes two minutes of one core, so on two, and not again for the very same files. Where they can't be listed, always.
 	@sum="$$(git ls-files -z --cached --others --exclude-standard -- $(UNLINTED:%=':!%') | xargs -0 sha256sum | sha256sum)" \
 	  || sum=$$RANDOM$$RANDOM; \
@@ -150,10 +153,10 @@ lint: $(VENV)/ready ## Check style and types
 unit: $(VENV)/ready ## Run the tests that need no hosts
 	pytest -q --numprocesses 3
 
-# Not the types: mypy takes everything for this Python's, whatever it runs on.
+# Not the types: mypy checks for Python 3.11, whichever Python it runs on.
 .PHONY: oldest
-oldest: ## Unit tests with the oldest supported Python, in .venv-3.11
-	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" unit; \
+oldest: ## Syntax and unit tests with the oldest supported Python and its Ansible, in .venv-3.11
+	@if python="$$(bash .config/python.sh $(OLDEST))"; then $(MAKE) VENV=.venv-$(OLDEST) PYTHON="$$python" syntax unit; \
 	else echo "make: so nothing was tested with Python $(OLDEST)" >&2; fi
 
 .PHONY: molecule
