@@ -121,7 +121,8 @@ def blemishes(scenario: Scenario) -> list[str]:
     found += [
         f"{name} is {state}"
         for name, state in states(scenario).items()
-        if state != ("MAINT" if stands_in(name) else "UP")
+        # `UP 3/4` is one whose last check was late on a busy machine.
+        if state.partition(" ")[0] != ("MAINT" if stands_in(name) else "UP")
     ]
     left = on_host(scenario, "balancer", f"ls -d {LOCK} {DRAINED}/*/* 2>/dev/null || true").split()
     found += [f"{path} is left" for path in left]
@@ -155,10 +156,7 @@ def mended(scenario: Scenario, *plain: str) -> list[str]:
             more = ["deploy.yml"] if advice == "deploy" else [*plain, "-e", "deploy_break_lock=true"]
             run = scenario.play(*more)
             print(f"  said: {text}", flush=True)
-    # On a busy machine a check of HAProxy's may still be late, or a container only just on its way.
-    patience = time.monotonic() + 60
-    while (left := blemishes(scenario)) and time.monotonic() < patience:
-        time.sleep(1)
+    left = blemishes(scenario)
     found += [*left, *lies(run.stdout, left)]
     if run.returncode:
         found.append(f"the next run ended with {run.returncode}: {' '.join(run.stdout.split())[-1500:]}")

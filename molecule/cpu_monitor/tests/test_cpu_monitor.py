@@ -81,9 +81,9 @@ def ended(host: Any, url: str, command: str) -> None:
     """End the monitor, and see its group go.
 
     It has one short try to delete the group, and a push that was under way may come after it. A busy Pushgateway makes
-    either possible, so the monitor is started and ended up to five times.
+    either possible, so the monitor may be started and ended once more.
     """
-    for _ in range(5):
+    for _ in range(2):
         host.check_output(command)
         patience = time.monotonic() + 30
         while time.monotonic() < patience:
@@ -102,7 +102,7 @@ def test_one_push_a_second(url: str) -> None:
         started, first = time.monotonic(), metrics(url)
         time.sleep(20)
         last, passed = metrics(url), time.monotonic() - started
-        return passed / 2 <= last[PUSHES] - first[PUSHES] <= passed + 2
+        return 0.8 * passed <= last.get(PUSHES, 0.0) - first.get(PUSHES, 0.0) <= passed + 2
 
     wait_until(in_step, "a push a second arrives", seconds=90)
 
@@ -140,16 +140,21 @@ def test_busy_cpus_are_seen(host: Any, url: str) -> None:
 
 def test_stopped_gateway_is_survived(host: Any, url: str) -> None:
     pid = main_pid(host)
+    before = len(journal(host, pid))
     host.check_output("docker stop pushgateway")
-    wait_until(lambda: any("pushes fail" in line for line in journal(host, pid)), "the failure is in the journal")
+
+    def told_since(words: str) -> bool:
+        return any(words in line for line in journal(host, pid)[before:])
+
+    wait_until(lambda: told_since("pushes fail"), "the failure is in the journal")
     time.sleep(15)
     host.check_output("docker start pushgateway")
     wait_for_pushes(url, 3)
-    wait_until(lambda: any("succeed again" in line for line in journal(host, pid)), "so is its end")
+    wait_until(lambda: told_since("succeed again"), "so is its end")
     assert main_pid(host) == pid
     assert own(url)["cpu_monitor_errors_total"] >= 3
     # On a busy machine a Pushgateway that has just started may be too slow once more: an outage of its own.
-    said = [line for line in journal(host, pid) if "pushes fail" in line or "pushes succeed again" in line]
+    said = [line for line in journal(host, pid)[before:] if "pushes " in line]
     told = ["pushes fail" in line for line in said]
     assert told == ([True, False] * len(said))[: len(said)], "an outage is told once, and so is its end"
     assert any(int(line.rpartition("; ")[2].split()[0]) >= 3 for line in said[1::2]), "every failure was logged"
