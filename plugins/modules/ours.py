@@ -10,6 +10,7 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -151,10 +152,10 @@ class Host:
     def run(*command: str) -> tuple[int, str]:
         """Return exit code and output; 127 where there is no such command, 124 where it takes too long."""
         environment = {**os.environ, "LC_ALL": "C", "DOCKER_HOST": "unix:///run/docker.sock"}
-        # It has the same exit codes.
-        bounded = ["timeout", f"{_COMMAND_SECONDS}", *command]
+        # `timeout` has these exit codes too. With a command that does not end when it is told, it is killed itself.
+        bounded = ["timeout", "--kill-after=1", f"{_COMMAND_SECONDS}", *command]
         done = subprocess.run(bounded, check=False, capture_output=True, text=True, env=environment)
-        if done.returncode == 124:
+        if done.returncode in {124, -signal.SIGKILL}:
             return 124, f"{' '.join(command)} took more than {_COMMAND_SECONDS} s"
         return done.returncode, done.stdout if done.returncode == 0 else done.stdout + done.stderr
 

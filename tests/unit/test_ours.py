@@ -261,10 +261,12 @@ def test_command_that_fails_is_told() -> None:
     assert "no-such-command-here" in said
 
 
-def test_command_that_takes_too_long_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ours, "_COMMAND_SECONDS", 0.01)
-    with pytest.raises(OursError, match=r"^`sleep 600` failed: sleep 600 took more than 0\.01 s\.$"):
-        Host().do("sleep", "600")
+@pytest.mark.parametrize("command", [["sleep", "600"], ["env", "--ignore-signal=TERM", "sleep", "600"]])
+def test_command_that_takes_too_long_is_told(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "_COMMAND_SECONDS", 0.5)
+    words = " ".join(command)
+    with pytest.raises(OursError, match=rf"^`{words}` failed: {words} took more than 0\.5 s\.$"):
+        Host().do(*command)
 
 
 def test_answers_are_read(tmp_path: Path) -> None:
