@@ -349,8 +349,8 @@ def find_down(servers: list[Server], change: Change) -> dict[str, str]:
     names = [name for name in up if name not in held]
     if settled:
         # What is said at the end of a run rests on the others too. One that the configuration disables is not checked.
-        others = [server.name for server in servers if server.admin == "ready" and server.status != "MAINT"]
-        await_state(change.look, [*names, *others], "checked", settled - change.uptime())
+        checked = [server.name for server in servers if server.admin == "ready" and server.status != "MAINT"]
+        await_state(change.look, checked, "checked", settled - change.uptime())
     after = await_state(change.look, names, "ready", wait) if up else servers
     found = {server.name: server for server in after}
     return {
