@@ -134,7 +134,7 @@ test-vm: molecule-vm ## The site on VMs: kernels of their own, reboots and power
 
 .PHONY: syntax
 syntax: $(VENV)/ready ## Check the syntax of all playbooks
-	@ANSIBLE_DUPLICATE_YAML_DICT_KEY=error ansible-playbook --syntax-check $(PLAYBOOKS)
+	@ansible-playbook --syntax-check $(PLAYBOOKS)
 
 # ansible-lint passes over a playbook whose syntax check fails.
 .PHONY: lint

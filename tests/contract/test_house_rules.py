@@ -158,6 +158,15 @@ def test_role_has_a_short_readme(role: str) -> None:
     assert len(text.splitlines()) <= 50
 
 
+def test_no_key_is_given_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Ansible warns of it in every run, in what is merged by `<<` too, where yamllint sees nothing.
+    monkeypatch.setenv("ANSIBLE_DUPLICATE_YAML_DICT_KEY", "error")
+    folders = ("roles", "playbooks", "group_vars", "inventories", "molecule")
+    paths = [*PROJECT.glob("*.yml"), *(path for folder in folders for path in (PROJECT / folder).rglob("*.yml"))]
+    for path in paths:
+        DataLoader().load_from_file(str(path))
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_files_keep_their_size(role: str) -> None:
     root = PROJECT / "roles" / role

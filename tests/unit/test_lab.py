@@ -89,6 +89,9 @@ def test_inventory_lists_hosts_by_group_with_the_way_to_the_mirror() -> None:
     rendered = yaml.safe_load(inventory.render(lab, {"docker_version": "26.1.5"}))["all"]
     assert rendered["vars"]["chaos_lab"] is True
     assert rendered["vars"]["docker_version"] == "26.1.5"
+    # Longer waits than on hosts of their own, and a scenario's word comes before them.
+    assert rendered["vars"]["front_wait"] == 120
+    assert yaml.safe_load(inventory.render(lab, {"front_wait": 5}))["all"]["vars"]["front_wait"] == 5
     assert rendered["vars"]["ansible_user"] == "ops"
     assert "StrictHostKeyChecking=yes" in rendered["vars"]["ansible_ssh_common_args"]
     assert rendered["children"]["backends"]["hosts"]["backend-1"] == {
