@@ -13,7 +13,7 @@ from typing import Any
 import requests
 import yaml
 from scenario import PROJECT, Scenario, wait_until
-from under_load import states
+from under_load import decided_states, states
 
 OLD, NEW = "1.0.0", "2.0.0"
 # The image that every backend has already: it starts, logs, and never answers on the application's port.
@@ -91,7 +91,7 @@ def drained_by_hand(scenario: Scenario, name: str) -> Iterator[None]:
     yield
     expect(states(scenario)[name].partition(" ")[0], "DRAIN")
     played(scenario, "ready.yml", "-e", f"target={name}")
-    expect(states(scenario)[name].partition(" ")[0], "UP")
+    expect(decided_states(scenario)[name], "UP")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import requests
 from scenario import PROJECT, Scenario
-from under_load import stands_in, states
+from under_load import decided_states, stands_in
 
 LOCK = "/run/evenkeel-deploy.lock"
 DRAINED = "/run/evenkeel-drained"
@@ -120,9 +120,8 @@ def blemishes(scenario: Scenario) -> list[str]:
         found.append(f"versions differ: {', '.join(sorted(versions))}")
     found += [
         f"{name} is {state}"
-        for name, state in states(scenario).items()
-        # `UP 3/4` is one whose last check was late on a busy machine.
-        if state.partition(" ")[0] != ("MAINT" if stands_in(name) else "UP")
+        for name, state in decided_states(scenario).items()
+        if state != ("MAINT" if stands_in(name) else "UP")
     ]
     left = on_host(scenario, "balancer", f"ls -d {LOCK} {DRAINED}/*/* 2>/dev/null || true").split()
     found += [f"{path} is left" for path in left]

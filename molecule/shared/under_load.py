@@ -102,6 +102,14 @@ def states(scenario: Scenario, service: str = "app") -> dict[str, str]:
     return {row["svname"]: row["status"] for row in rows if row["pxname"] == service and row["svname"] != "BACKEND"}
 
 
+def decided_states(scenario: Scenario) -> dict[str, str]:
+    """Return the states once HAProxy has made up its mind: `UP 3/4`, after one late check, is looked at again."""
+    end = time.monotonic() + 60
+    while any(state.startswith("UP ") for state in states(scenario).values()) and time.monotonic() < end:
+        time.sleep(0.2)
+    return states(scenario)
+
+
 def stands_in(server: str) -> bool:
     """Return whether a server serves in a roll-out only (surge_port)."""
     return server.endswith("_next")

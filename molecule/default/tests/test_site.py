@@ -11,7 +11,7 @@ import requests
 import yaml
 from changes import BALANCER, played, without
 from scenario import Scenario, recap, wait_until
-from under_load import states, wait_until_all_up
+from under_load import decided_states, states
 
 BACKENDS = ("backend-1", "backend-2", "backend-3")
 
@@ -119,7 +119,7 @@ def test_second_run_touches_nothing(scenario: Scenario) -> None:
 
 def test_stopped_backend_is_taken_out_and_comes_back(scenario: Scenario) -> None:
     victim = scenario.host("backend-2")
-    wait_until_all_up(scenario)
+    assert decided_states(scenario)["backend-2"] == "UP"
     victim.check_output("docker stop backend_app")
     wait_until(lambda: states(scenario)["backend-2"] == "DOWN", "backend-2 is DOWN at the balancer")
     assert shares(scenario, 20) == {"backend-1": 10, "backend-3": 10}

@@ -179,7 +179,7 @@ def test_setting_of_one_is_rolled_out_like_a_version(scenario: Scenario, url: st
         with described(shop=shop | {"allow": ["192.0.2.1"]}) as closed:
             played(scenario, "site.yml", "-i", closed, *changed)
         assert ids(scenario, "shop") == rolled_out
-        assert questions(scenario) >= asked + 1
+        assert questions(scenario) == asked + 1
         assert requests.get(url, timeout=60).status_code == 403
     finally:
         run(scenario, "deploy.yml", "-e", "service=shop")
