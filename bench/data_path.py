@@ -2,7 +2,8 @@
 
 Use: ``make bench-data-path`` (on a lab with ``BACKENDS=1``; needs h2load, package ``nghttp2-client``). The application
 has one core to itself; HAProxy and h2load share another, in the balancer's network. So ratios count, and CPU time. Each
-way is measured in every round, one after the other; the medians are told.
+way is measured in every round, one after the other; the medians are told. The guide's way has its settings of HAProxy
+(guide.yml) and its application server, one process that answers one request at a time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from changes import played
+from changes import GUIDE, played
 from h2load import send
 from scenario import Scenario
 
@@ -26,29 +28,71 @@ from evenkeel.lab.engine import docker
 
 BALANCER, BACKEND = "balancer", "backend-1"
 APPLICATION, PROXY = "gunicorn", "haproxy"
-STRAIGHT = "straight to the backend"
-# What HAProxy is told of connections to servers, by way.
-WAYS = {STRAIGHT: "auto", "through the balancer": "auto", "through the balancer, no connection used again": "never"}
 REQUESTS, CLIENTS, SLEEPERS = 6000, 8, 100
+# Where the guide's application server listens, beside the site's own.
+GUIDE_SERVER, GUIDE_PORT = "guide", 8100
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to an application.
+
+    Attributes:
+        name: for people.
+        settings: what ``ansible-playbook`` is told besides.
+        straight: past the balancer.
+        short: how many requests of ``/sleep/0.05`` are measured.
+        patient: whether the application answers many requests at a time.
+    """
+
+    name: str
+    settings: tuple[str, ...] = ("haproxy_http_reuse=auto",)
+    straight: bool = False
+    short: int = 4000
+    patient: bool = True
+
+
+WAYS = (
+    Way("straight to the backend", straight=True),
+    Way("through the balancer"),
+    Way("through the balancer, no connection used again", ("haproxy_http_reuse=never",)),
+    Way(
+        "the guide's settings and application server",
+        (f"@{GUIDE}", f"backend_app_port={GUIDE_PORT}"),
+        False,
+        200,
+        False,
+    ),
+)
+COLUMNS: Mapping[str, str] = {
+    "rate": "requests per second",
+    "application": "CPU per request: application, ms",
+    "proxy": "HAProxy, ms",
+    "p99": "p99 at half load, ms",
+    "short": "`/sleep/0.05` per second",
+    "sleepers": "100 of `/sleep/1`, s",
+}
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One measurement.
+    """One measurement; None is what a way does not have.
 
     Attributes:
         rate: requests per second.
         application: its CPU per request, in ms.
         proxy: HAProxy's CPU per request, in ms.
         p99: of the requests' durations at half of the ``rate``, in ms.
+        short: requests for ``/sleep/0.05`` per second, by as many clients as ``sleepers`` has.
         sleepers: seconds until 100 requests for ``/sleep/1``, sent at once, were answered.
     """
 
     rate: float
     application: float
-    proxy: float
+    proxy: float | None
     p99: float
-    sleepers: float
+    short: float
+    sleepers: float | None
 
 
 def processes(host: Any, name: str) -> list[str]:
@@ -83,7 +127,7 @@ def lasted(rows: Sequence[tuple[int, int]]) -> float:
     return (max(start + duration for start, duration in rows) - min(start for start, _ in rows)) / 1e6
 
 
-def measure(scenario: Scenario, way: str, url: str, log: Path) -> Cost:
+def measure(scenario: Scenario, way: Way, url: str, log: Path) -> Cost:
     """Measure one way to the application."""
     balancer, backend = scenario.host(BALANCER), scenario.host(BACKEND)
     pin(backend, APPLICATION, "0")
@@ -98,10 +142,32 @@ def measure(scenario: Scenario, way: str, url: str, log: Path) -> Cost:
     durations = sorted(duration for _, duration in load(container, f"{url}/", half, log))
     p99 = durations[int(0.99 * len(durations))] / 1000
     # Threads are started as they are needed: once for those, then what is measured.
-    sleepers = [f"--requests={SLEEPERS}", f"--clients={SLEEPERS}"]
-    load(container, f"{url}/sleep/1/ok", sleepers, log)
-    slept = lasted(load(container, f"{url}/sleep/1/ok", sleepers, log))
-    return Cost(rate, application, proxy if way != STRAIGHT else 0.0, p99, slept)
+    short = [
+        load(container, f"{url}/sleep/0.05/ok", [f"--requests={n}", f"--clients={SLEEPERS}"], log)
+        for n in (SLEEPERS, way.short)
+    ][1]
+    slept = None
+    if way.patient:
+        slept = lasted(load(container, f"{url}/sleep/1/ok", [f"--requests={SLEEPERS}", f"--clients={SLEEPERS}"], log))
+    return Cost(rate, application, None if way.straight else proxy, p99, len(short) / lasted(short), slept)
+
+
+@contextmanager
+def guides_server(scenario: Scenario) -> Iterator[None]:
+    """The guide's application server runs beside the site's own, from the same image."""
+    backend = scenario.host(BACKEND)
+    image = backend.check_output("docker inspect --format '{{.Config.Image}}' backend_app")
+    backend.check_output(
+        "docker run --detach --name %s --publish %s:8000 --read-only --tmpfs /tmp --env GUNICORN_CMD_ARGS=%s %s",
+        GUIDE_SERVER,
+        str(GUIDE_PORT),
+        "--worker-class=sync --workers=1 --threads=1",
+        image,
+    )
+    try:
+        yield
+    finally:
+        backend.check_output("docker rm --force %s", GUIDE_SERVER)
 
 
 def main() -> None:
@@ -114,30 +180,33 @@ def main() -> None:
     if scenario.backends != [BACKEND]:
         sys.exit("data_path: the lab has several backends, and one is measured: make lab BACKENDS=1")
     only = ("site.yml", "--limit", BALANCER, "--tags", "haproxy")
-    found: dict[str, list[Cost]] = {way: [] for way in WAYS}
-    setting = ""
-    with tempfile.TemporaryDirectory() as folder:
+    found: dict[Way, list[Cost]] = {way: [] for way in WAYS}
+    settings: tuple[str, ...] = ()
+    with tempfile.TemporaryDirectory() as folder, guides_server(scenario):
         try:
             for _ in range(arguments.rounds):
                 for way, costs in found.items():
-                    if setting != WAYS[way]:
-                        setting = WAYS[way]
-                        played(scenario, *only, "-e", f"haproxy_http_reuse={setting}", "-e", "haproxy_client_maxconn=0")
+                    if settings != way.settings:
+                        settings = way.settings
+                        told = [word for setting in (*settings, "haproxy_client_maxconn=0") for word in ("-e", setting)]
+                        played(scenario, *only, *told)
                         # The workers of before the reload end with their last connection.
                         time.sleep(3)
-                    url = f"http://{scenario.addresses[BACKEND if way == STRAIGHT else BALANCER]}"
+                    url = f"http://{scenario.addresses[BACKEND if way.straight else BALANCER]}"
                     costs.append(measure(scenario, way, url, Path(folder) / "log"))
         finally:
             everywhere = f"0-{(os.cpu_count() or 1) - 1}"
             pin(scenario.host(BACKEND), APPLICATION, everywhere)
             pin(scenario.host(BALANCER), PROXY, everywhere)
             played(scenario, *only)
-    print("| | requests per second | CPU per request: application | HAProxy | p99 at half load | 100 of `/sleep/1` |")
-    print("|---|---|---|---|---|---|")
+    print(f"| | {' | '.join(COLUMNS.values())} |\n|---{'|---' * len(COLUMNS)}|")
     for way, costs in found.items():
-        keys = ("rate", "application", "proxy", "p99", "sleepers")
-        rate, application, proxy, p99, slept = (statistics.median(getattr(each, key) for each in costs) for key in keys)
-        print(f"| {way} | {rate:.0f} | {application:.2f} ms | {proxy:.2f} ms | {p99:.1f} ms | {slept:.2f} s |")
+        cells = [[getattr(cost, key) for cost in costs] for key in COLUMNS]
+        said = [
+            f"{statistics.median(cell):{'.0f' if max(cell) >= 10 else '.2f'}}" if None not in cell else ""
+            for cell in cells
+        ]
+        print(f"| {way.name} | {' | '.join(said)} |")
 
 
 if __name__ == "__main__":
