@@ -13,8 +13,9 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import ansible.collections
@@ -171,7 +172,7 @@ def compiler() -> tuple[Any, Any]:
     return AnsibleEnvironment, _TemplateCompileContext
 
 
-def compile_once(environment: Any, compiling: Any, folder: str) -> None:
+def compile_once(environment: Any, compiling: Any, folder: str = "") -> None:
     """Have each template compiled once in a run: each process, of one task and host, would compile all that it reads.
 
     Ansible has Jinja fold no constants, so what comes out follows from the source and the environment's options alone.
@@ -179,9 +180,10 @@ def compile_once(environment: Any, compiling: Any, folder: str) -> None:
     Args:
         environment: the class of Ansible's Jinja environments.
         compiling: what Ansible sets around compiling, with the option ``escape_backslashes``.
-        folder: where the code is kept, of this run and this user alone: whoever can write there can run code.
+        folder: where processes keep the code for each other, of this run and this user alone: whoever can write there
+            can run code. Threads need none.
     """
-    cache = FileSystemBytecodeCache(folder)
+    cache = FileSystemBytecodeCache(folder) if folder else None
     # What this process has read: of many hosts' variables it reads the same ones again and again.
     codes: dict[str, Any] = {}
     build = environment.compile
@@ -194,12 +196,14 @@ def compile_once(environment: Any, compiling: Any, folder: str) -> None:
         context = compiling.current(optional=True)
         # An expression comes as a tree, which shows all that is in it.
         key = repr((source, name, context and context.escape_backslashes))
-        if key not in codes:
+        if key not in codes and cache:
             bucket = cache.get_bucket(self, key, filename, key)
             if bucket.code is None:
                 bucket.code = build(self, source, name, filename)
                 cache.set_bucket(bucket)
             codes[key] = bucket.code
+        elif key not in codes:
+            codes[key] = build(self, source, name, filename)
         return codes[key]
 
     environment.compile = compile_
@@ -229,6 +233,20 @@ def read_hosts_once(hostvars: Any, tasks: Any) -> None:
     hostvars.raw_get = raw_get
 
 
+def code_of_file(source: bytes, path: str, mode: str) -> CodeType:
+    """Return what ``compile`` does for a module, as Python has kept it where it has."""
+    with contextlib.suppress(OSError, ImportError, SyntaxError, EOFError):
+        if code := SourceFileLoader("", path).get_code(""):
+            return code
+    return compile(source, path, mode)
+
+
+def look_for_imports_once() -> None:
+    """Have Mitogen read once what its modules import: it compiles them for that, and what they share with each."""
+    ansible_mitogen.module_finder.compile = functools.cache(compile)
+    mitogen.master.compile = code_of_file
+
+
 def leave_processors_alone() -> None:
     """Have Mitogen tie no process to a processor.
 
@@ -238,6 +256,8 @@ def leave_processors_alone() -> None:
 
 
 StrategyModule: Any = linear.StrategyModule
+reason = reason_against_mitogen(core, installed("mitogen"))
+threads = not reason and runs_in_threads(core)
 hide_own_deprecation(Display())
 # In a run, that is.
 if AnsibleCollectionConfig.collection_finder:
@@ -247,20 +267,23 @@ if AnsibleCollectionConfig.collection_finder:
     with contextlib.suppress(AttributeError, ImportError):
         read_hosts_once(HostVars, context_of_tasks())
     with contextlib.suppress(ImportError):
-        compile_once(*compiler(), constants.DEFAULT_LOCAL_TMP)
-if reason := reason_against_mitogen(core, installed("mitogen")):
+        compile_once(*compiler(), "" if threads else constants.DEFAULT_LOCAL_TMP)
+if reason:
     Display().warning(f"This run takes up to four times as long: {reason}.")
 else:
     import ansible_mitogen.affinity
+    import ansible_mitogen.module_finder
+    import mitogen.master
     import mitogen.ssh
 
     # By its own package, not by its path: the path holds the Python version.
     from ansible_mitogen.plugins.strategy import mitogen_linear
 
     leave_processors_alone()
+    look_for_imports_once()
     mitogen.ssh.Connection.get_boot_command = put_options_first(mitogen.ssh.Connection.get_boot_command)
     StrategyModule = mitogen_linear.StrategyModule
-    if runs_in_threads(core):
+    if threads:
         StrategyModule = strategy_loader.get("mitogen_threads", class_only=True)
 
 __all__ = ["StrategyModule"]
