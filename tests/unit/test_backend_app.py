@@ -93,6 +93,14 @@ def series() -> set[str]:
     return {line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("backend_app_")}
 
 
+def test_clients_requests_are_counted_and_probes_are_not(client: FlaskClient) -> None:
+    for path in ("/", "/healthz", "/readyz"):
+        client.get(path)
+    counted = {each for each in series() if each.startswith("backend_app_requests_total")}
+    assert 'backend_app_requests_total{endpoint="/",method="GET",status="200"}' in counted
+    assert [each for each in series() if "/healthz" in each or "/readyz" in each] == []
+
+
 @pytest.mark.parametrize(
     "invented",
     [
