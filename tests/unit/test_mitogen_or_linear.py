@@ -14,6 +14,7 @@ from typing import Any
 
 import ansible.collections
 import ansible_mitogen.affinity
+import ansible_mitogen.module_finder
 import mitogen.parent
 import mitogen.ssh
 import pytest
@@ -132,6 +133,18 @@ def compiled(tmp_path: Path) -> Compiled:
     return Counting, seen, context
 
 
+def test_threads_share_what_is_compiled_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plain(Environment):
+        pass
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    mitogen_or_linear.compile_once(Plain, SimpleNamespace(current=lambda **_: None))
+    codes = [Plain().compile("{{ word }}!") for _ in range(2)]
+    assert codes[0] is codes[1]
+    assert list(tmp_path.rglob("*")) == []
+
+
 def test_template_is_compiled_once_in_a_run(compiled: Compiled) -> None:
     environment, seen, _ = compiled
     # Each in an environment of its own, as in a process of its own.
@@ -237,3 +250,33 @@ def test_run_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
     ).stderr
     assert "import 'ansible_mitogen.planner'" in said
     assert "import 'ansible.cli.galaxy'" not in said
+
+
+def test_what_modules_share_is_compiled_once_for_its_imports(tmp_path: Path) -> None:
+    shared = tmp_path / "module_utils"
+    shared.mkdir()
+    (shared / "common.py").write_text("import os\n")
+    modules = [tmp_path / "one.py", tmp_path / "two.py"]
+    for module in modules:
+        module.write_text(f"# {module}\nfrom ansible.module_utils import common\n")
+    mitogen_or_linear.look_for_imports_once()
+    finder = ansible_mitogen.module_finder
+    for module in modules:
+        found = finder.scan(module_name=module.stem, module_path=str(module), search_path=(str(shared),))
+        assert [(name, path) for name, path, _ in found] == [("ansible.module_utils.common", str(shared / "common.py"))]
+    assert finder.compile.cache_info()[:2] == (1, 3)
+
+
+def test_code_of_a_file_is_that_of_its_source(tmp_path: Path) -> None:
+    module = tmp_path / "one.py"
+    module.write_text("import os\n")
+    for _ in range(2):
+        code = mitogen_or_linear.code_of_file(module.read_bytes(), str(module), "exec")
+        assert code.co_names == ("os",)
+    # Changed since, which Python sees by its time or size.
+    module.write_text("import sys, json\n")
+    assert mitogen_or_linear.code_of_file(module.read_bytes(), str(module), "exec").co_names == ("sys", "json")
+    # Of no file that can be read.
+    assert mitogen_or_linear.code_of_file(b"import re\n", str(tmp_path / "none.py"), "exec").co_names == ("re",)
+    with pytest.raises(SyntaxError):
+        mitogen_or_linear.code_of_file(b"import", str(tmp_path / "none.py"), "exec")
