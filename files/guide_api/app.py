@@ -164,9 +164,9 @@ def enter() -> None:
 
 
 def sign(response: Response) -> Response:
-    """After a request: say who answered, and count it. Probes are counted by who asks them.
+    """After a request: say who answered, and count it, unless it is a probe.
 
-    Each path's series are read and added up in every scrape. Those of the probes would be most of what an idle host does.
+    Every scrape reads each path's series, and an idle host would have those of its probes alone.
     """
     response.headers["X-Backend"] = settings().backend
     response.headers["X-App-Version"] = settings().version
