@@ -157,14 +157,17 @@ def guides_server(scenario: Scenario) -> Iterator[None]:
     """The guide's application server runs beside the site's own, from the same image."""
     backend = scenario.host(BACKEND)
     image = backend.check_output("docker inspect --format '{{.Config.Image}}' backend_app")
-    backend.check_output(
-        "docker run --detach --name %s --publish %s:8000 --read-only --tmpfs /tmp --env GUNICORN_CMD_ARGS=%s %s",
-        GUIDE_SERVER,
-        str(GUIDE_PORT),
-        "--worker-class=sync --workers=1 --threads=1",
-        image,
-    )
+    # Left by a run that was killed.
+    backend.check_output("docker rm --force %s", GUIDE_SERVER)
     try:
+        backend.check_output(
+            "docker run --detach --name %s --publish %s:8000 --read-only --tmpfs /tmp --env GUNICORN_CMD_ARGS=%s %s",
+            GUIDE_SERVER,
+            str(GUIDE_PORT),
+            # With more threads than one, gunicorn takes another kind of worker than it is told.
+            "--worker-class=sync --workers=1 --threads=1",
+            image,
+        )
         yield
     finally:
         backend.check_output("docker rm --force %s", GUIDE_SERVER)
@@ -195,10 +198,10 @@ def main() -> None:
                     url = f"http://{scenario.addresses[BACKEND if way.straight else BALANCER]}"
                     costs.append(measure(scenario, way, url, Path(folder) / "log"))
         finally:
+            played(scenario, *only)
             everywhere = f"0-{(os.cpu_count() or 1) - 1}"
             pin(scenario.host(BACKEND), APPLICATION, everywhere)
             pin(scenario.host(BALANCER), PROXY, everywhere)
-            played(scenario, *only)
     print(f"| | {' | '.join(COLUMNS.values())} |\n|---{'|---' * len(COLUMNS)}|")
     for way, costs in found.items():
         cells = [[getattr(cost, key) for cost in costs] for key in COLUMNS]

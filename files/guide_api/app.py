@@ -172,7 +172,7 @@ def sign(response: Response) -> Response:
     response.headers["X-App-Version"] = settings().version
     if request.blueprint == probes.name:
         return response
-    # The rule, not the path, for the same reason. Statuses are the application's own.
+    # The rule, not the path, which a client may invent as well (METHODS). Statuses are the application's own.
     endpoint = request.url_rule.rule if request.url_rule else "unknown"
     method = request.method if request.method in METHODS else "other"
     LATENCY.labels(endpoint).observe(time.perf_counter() - g.started)

@@ -172,7 +172,7 @@ def compiler() -> tuple[Any, Any]:
     return AnsibleEnvironment, _TemplateCompileContext
 
 
-def compile_once(environment: Any, compiling: Any, folder: str = "") -> None:
+def compile_once(environment: Any, compiling: Any, folder: str, *, threads: bool = False) -> None:
     """Have each template compiled once in a run: each process, of one task and host, would compile all that it reads.
 
     Ansible has Jinja fold no constants, so what comes out follows from the source and the environment's options alone.
@@ -181,12 +181,14 @@ def compile_once(environment: Any, compiling: Any, folder: str = "") -> None:
         environment: the class of Ansible's Jinja environments.
         compiling: what Ansible sets around compiling, with the option ``escape_backslashes``.
         folder: where processes keep the code for each other, of this run and this user alone: whoever can write there
-            can run code. Threads need none.
+            can run code.
+        threads: whether this process runs the tasks itself, and so writes no file. Its forks do.
     """
-    cache = FileSystemBytecodeCache(folder) if folder else None
+    cache = FileSystemBytecodeCache(folder)
     # What this process has read: of many hosts' variables it reads the same ones again and again.
     codes: dict[str, Any] = {}
     build = environment.compile
+    alone = os.getpid() if threads else None
 
     @functools.wraps(build)
     def compile_(self: Any, source: Any, name: Any = None, filename: Any = None, **options: Any) -> Any:
@@ -196,14 +198,14 @@ def compile_once(environment: Any, compiling: Any, folder: str = "") -> None:
         context = compiling.current(optional=True)
         # An expression comes as a tree, which shows all that is in it.
         key = repr((source, name, context and context.escape_backslashes))
-        if key not in codes and cache:
+        if key not in codes and os.getpid() == alone:
+            codes[key] = build(self, source, name, filename)
+        elif key not in codes:
             bucket = cache.get_bucket(self, key, filename, key)
             if bucket.code is None:
                 bucket.code = build(self, source, name, filename)
                 cache.set_bucket(bucket)
             codes[key] = bucket.code
-        elif key not in codes:
-            codes[key] = build(self, source, name, filename)
         return codes[key]
 
     environment.compile = compile_
@@ -234,15 +236,19 @@ def read_hosts_once(hostvars: Any, tasks: Any) -> None:
 
 
 def code_of_file(source: bytes, path: str, mode: str) -> CodeType:
-    """Return what ``compile`` does for a module, as Python has kept it where it has."""
-    with contextlib.suppress(OSError, ImportError, SyntaxError, EOFError):
+    """Return a module's code as Python has kept it, or compile its source.
+
+    Where Mitogen changes what it sends of a file, this is the file's own. Mitogen only looks at its imports.
+    """
+    # What is kept may be damaged.
+    with contextlib.suppress(OSError, ImportError, SyntaxError, EOFError, ValueError, TypeError):
         if code := SourceFileLoader("", path).get_code(""):
             return code
     return compile(source, path, mode)
 
 
 def look_for_imports_once() -> None:
-    """Have Mitogen read once what its modules import: it compiles them for that, and what they share with each."""
+    """Have Mitogen compile what modules share once: it compiles each module, and all of theirs, to see the imports."""
     ansible_mitogen.module_finder.compile = functools.cache(compile)
     mitogen.master.compile = code_of_file
 
@@ -267,7 +273,7 @@ if AnsibleCollectionConfig.collection_finder:
     with contextlib.suppress(AttributeError, ImportError):
         read_hosts_once(HostVars, context_of_tasks())
     with contextlib.suppress(ImportError):
-        compile_once(*compiler(), "" if threads else constants.DEFAULT_LOCAL_TMP)
+        compile_once(*compiler(), constants.DEFAULT_LOCAL_TMP, threads=threads)
 if reason:
     Display().warning(f"This run takes up to four times as long: {reason}.")
 else:

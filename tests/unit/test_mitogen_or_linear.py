@@ -133,16 +133,23 @@ def compiled(tmp_path: Path) -> Compiled:
     return Counting, seen, context
 
 
-def test_threads_share_what_is_compiled_without_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_write_no_code_into_files_and_forks_do(tmp_path: Path) -> None:
     class Plain(Environment):
         pass
 
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    mitogen_or_linear.compile_once(Plain, SimpleNamespace(current=lambda **_: None))
+    mitogen_or_linear.compile_once(Plain, SimpleNamespace(current=lambda **_: None), str(tmp_path), threads=True)
     codes = [Plain().compile("{{ word }}!") for _ in range(2)]
     assert codes[0] is codes[1]
-    assert list(tmp_path.rglob("*")) == []
+    assert list(tmp_path.iterdir()) == []
+    child = os.fork()
+    if not child:
+        try:
+            Plain().compile("{{ word }}!")
+            Plain().compile("{{ word }}?")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_template_is_compiled_once_in_a_run(compiled: Compiled) -> None:
@@ -275,6 +282,10 @@ def test_code_of_a_file_is_that_of_its_source(tmp_path: Path) -> None:
         assert code.co_names == ("os",)
     # Changed since, which Python sees by its time or size.
     module.write_text("import sys, json\n")
+    assert mitogen_or_linear.code_of_file(module.read_bytes(), str(module), "exec").co_names == ("sys", "json")
+    # Kept, but damaged behind its head.
+    for kept in tmp_path.rglob("*.pyc"):
+        kept.write_bytes(kept.read_bytes()[:16] + b"\xff" * 8)
     assert mitogen_or_linear.code_of_file(module.read_bytes(), str(module), "exec").co_names == ("sys", "json")
     # Of no file that can be read.
     assert mitogen_or_linear.code_of_file(b"import re\n", str(tmp_path / "none.py"), "exec").co_names == ("re",)

@@ -34,7 +34,7 @@ from evenkeel.dashboards.style import (
 # HAProxy's proxies, as the role `haproxy` names them: a backend carries its service's name.
 FRONTEND, BACKEND = 'proxy="site"', 'proxy=~"$service"'
 RATE = "[$__rate_interval]"
-# The application's own requests; probes and scrapes arrive all the time and would hide them.
+# The application's own requests: an image of before, or another's, may count probes too, which would hide them.
 REQUESTS = 'endpoint!~"/(healthz|readyz|metrics)"'
 
 
