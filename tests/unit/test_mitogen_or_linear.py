@@ -15,10 +15,12 @@ from typing import Any
 import ansible.collections
 import ansible_mitogen.affinity
 import ansible_mitogen.module_finder
+import mitogen.master
 import mitogen.parent
 import mitogen.ssh
 import pytest
 import yaml
+from ansible import release
 from ansible._internal._templating._jinja_bits import AnsibleEnvironment, _TemplateCompileContext
 from ansible.plugins.loader import filter_loader
 from ansible.utils.collection_loader import AnsibleCollectionConfig
@@ -259,6 +261,26 @@ def test_run_starts_without_what_it_does_not_need(tmp_path: Path) -> None:
     assert "import 'ansible.cli.galaxy'" not in said
 
 
+def test_run_in_threads_writes_no_template_into_a_file(tmp_path: Path) -> None:
+    found = "{{ lookup('pipe', \"find " + str(tmp_path) + " -name '__jinja2_*'\").splitlines() | length }} files"
+    tasks = [{"ansible.builtin.debug": {"msg": text}} for text in ("{{ 1 + 1 }}", found)]
+    (tmp_path / "play.yml").write_text(yaml.safe_dump([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}]))
+    said = subprocess.run(
+        [sys.executable, "-m", "ansible.cli.playbook", "-i", "localhost,", tmp_path / "play.yml"],
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(PROJECT / "ansible.cfg"),
+            "ANSIBLE_LOCALHOST_WARNING": "0",
+            "ANSIBLE_LOCAL_TEMP": str(tmp_path),
+        },
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    ).stdout
+    assert (re.search(r"\b0 files", said) is not None) == mitogen_or_linear.runs_in_threads(release.__version__), said
+
+
 def test_what_modules_share_is_compiled_once_for_its_imports(tmp_path: Path) -> None:
     shared = tmp_path / "module_utils"
     shared.mkdir()
@@ -266,8 +288,10 @@ def test_what_modules_share_is_compiled_once_for_its_imports(tmp_path: Path) -> 
     modules = [tmp_path / "one.py", tmp_path / "two.py"]
     for module in modules:
         module.write_text(f"# {module}\nfrom ansible.module_utils import common\n")
-    mitogen_or_linear.look_for_imports_once()
+    # As the strategy has set it up.
     finder = ansible_mitogen.module_finder
+    assert mitogen.master.compile is mitogen_or_linear.code_of_file
+    finder.compile.cache_clear()
     for module in modules:
         found = finder.scan(module_name=module.stem, module_path=str(module), search_path=(str(shared),))
         assert [(name, path) for name, path, _ in found] == [("ansible.module_utils.common", str(shared / "common.py"))]
