@@ -142,13 +142,12 @@ def measure(scenario: Scenario, way: Way, url: str, log: Path) -> Cost:
     durations = sorted(duration for _, duration in load(container, f"{url}/", half, log))
     p99 = durations[int(0.99 * len(durations))] / 1000
     # Threads are started as they are needed: once for those, then what is measured.
-    short = [
-        load(container, f"{url}/sleep/0.05/ok", [f"--requests={n}", f"--clients={SLEEPERS}"], log)
-        for n in (SLEEPERS, way.short)
-    ][1]
+    clients = f"--clients={SLEEPERS}"
+    load(container, f"{url}/sleep/0.05/ok", [f"--requests={SLEEPERS}", clients], log)
+    short = load(container, f"{url}/sleep/0.05/ok", [f"--requests={way.short}", clients], log)
     slept = None
     if way.patient:
-        slept = lasted(load(container, f"{url}/sleep/1/ok", [f"--requests={SLEEPERS}", f"--clients={SLEEPERS}"], log))
+        slept = lasted(load(container, f"{url}/sleep/1/ok", [f"--requests={SLEEPERS}", clients], log))
     return Cost(rate, application, None if way.straight else proxy, p99, len(short) / lasted(short), slept)
 
 
